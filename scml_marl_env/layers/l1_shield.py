@@ -1,0 +1,17 @@
+"""L1, the safety layer: which answers a thread may give (`write_bounds`), and which ones together (`settle`).
+
+Definition of every term: SAFETY.md. Three strengths, so that research can price safety instead of assuming it:
+
+    off        what SCML's protocol forbids (outside the agenda, accept without an offer)
+    feasible   and what makes a shortfall certain, or a payment of today unaffordable
+    covered    and every sale that is not delivered without further purchases, every payment not met without further sales
+
+END is always legal and `wait` only where nothing is to be answered. L1 never proposes a trade of its own.
+"""
+
+from scml_marl_env.layers.l1_bounds import write_bounds
+from scml_marl_env.layers.l1_settle import REASONS, settle
+
+SHIELDS = ("off", "feasible", "covered")
+
+__all__ = ["REASONS", "SHIELDS", "settle", "write_bounds"]
