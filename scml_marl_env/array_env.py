@@ -1,0 +1,316 @@
+"""ArrayEnv: one world as arrays. The PettingZoo, Gymnasium and vector environments are thin views of it.
+
+Letters: F controlled factories, K slots of a factory, N = F*K agents (agent n is slot n % K of factory n // K), D features,
+S numbers of a factory's central state, M compact bounds (`actions.ActionGrid`).
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scml_marl_env import features
+from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT, ActionGrid
+from scml_marl_env.agent import Answer
+from scml_marl_env.config import SHIELDS, EnvConfig
+from scml_marl_env.layers.l1_shield import REASONS, Audit, settle, write_bounds
+from scml_marl_env.reward import RewardBook
+from scml_marl_env.world.scml_engine import Bankrupt, DayResult, Over, ScmlEngine, Window
+
+PRIVATE_COLUMNS = ("exists", "stock", "balance", "bought", "sold", "bankrupt")
+
+
+class EnvArrays(NamedTuple):
+    """What a world shows, written in place. A vector environment holds these with a leading axis E."""
+
+    observation: np.ndarray  # float32 (N, D)
+    state: np.ndarray  # float32 (F, S)
+    bounds: np.ndarray  # int32 (N, M)
+    active: np.ndarray  # bool (N,), the agent has a decision to take now
+    reward: np.ndarray  # float32 (F,), of the last step
+    elapsed: np.ndarray  # float32 (F,), days that passed in the last step
+    terminated: np.ndarray  # bool (F,), at the last step: the run is over or the factory bankrupt
+    truncated: np.ndarray  # bool (F,), at the last step: the caller's limit, or a world that failed
+    executed: np.ndarray  # int64 (N,), what L1 made of the actions of the last step
+
+
+class Layout:
+    """Sizes and names that follow from a config, before any world is drawn."""
+
+    def __init__(self, config: EnvConfig) -> None:
+        self.config = config
+        self.grid = ActionGrid.covering(config.horizon, config.n_lines, config.max_quantity, config.n_price_levels)
+        self.n_factories = config.n_controlled
+        self.n_slots = config.n_slots
+        self.n_agents = self.n_factories * self.n_slots
+        n_leads = config.horizon + 1
+        parts = {
+            "thread": features.thread_names(),
+            "history": features.history_names(config.history),
+            "broadcast": features.broadcast_names(n_leads),
+            "macro": features.macro_names(n_leads),
+        }
+        self.part_names = parts
+        self.observation_names = [name for part in config.observation for name in parts[part]]
+        self.state_names = [*parts["macro"], *parts["broadcast"]]
+        self.state_names += [f"{pool}_{name}" for pool in ("mean", "max") for name in parts["thread"]]
+        if config.privileged_state:
+            places = config.processes_range[1] * config.factories_range[1]
+            self.state_names += [f"private_{i}_{name}" for i in range(places) for name in PRIVATE_COLUMNS]
+
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], type]]:
+        """Name of `EnvArrays` -> (shape, dtype)."""
+        n, f = self.n_agents, self.n_factories
+        return {
+            "observation": ((n, len(self.observation_names)), np.float32),
+            "state": ((f, len(self.state_names)), np.float32),
+            "bounds": ((n, self.grid.n_bounds), np.int32),
+            "active": ((n,), np.bool_),
+            "reward": ((f,), np.float32),
+            "elapsed": ((f,), np.float32),
+            "terminated": ((f,), np.bool_),
+            "truncated": ((f,), np.bool_),
+            "executed": ((n,), np.int64),
+        }
+
+    def arrays(self) -> EnvArrays:
+        return EnvArrays(**{name: np.zeros(shape, dtype) for name, (shape, dtype) in self.shapes().items()})
+
+
+class ArrayEnv:
+    """One world. `reset` and `step` write `arrays`; both raise RuntimeError when called out of order.
+
+    Attributes:
+        arrays: `EnvArrays`, the caller's or its own.
+        window: the factory whose window it is now, None when the episode is over.
+        done: bool (F,), the factory's episode has ended (or its world has no such factory).
+        audit: `Audit`, unsafe actions of the episode so far.
+        changed: dict, reason -> answers that L1 changed at the last step.
+    """
+
+    def __init__(self, config: EnvConfig, arrays: EnvArrays | None = None) -> None:
+        self.config = config
+        self.layout = Layout(config)
+        self.grid = self.layout.grid
+        self.arrays = arrays if arrays is not None else self.layout.arrays()
+        self.engine = ScmlEngine(config)
+        self._shield = SHIELDS.index(config.shield)
+        n_slots, parts = config.n_slots, self.layout.part_names
+        self._thread = np.zeros((config.n_controlled, n_slots, len(parts["thread"])), np.float32)
+        self._history = np.zeros((config.n_controlled, n_slots, len(parts["history"])), np.float32)
+        self._broadcast = np.zeros((config.n_controlled, len(parts["broadcast"])), np.float32)
+        self._macro = np.zeros((config.n_controlled, len(parts["macro"])), np.float32)
+        self._executed = np.zeros(n_slots, np.int64)
+        self._reason = np.zeros(n_slots, np.int64)
+        self._no_priority = np.zeros(n_slots, np.float64)
+        self.done = np.ones(config.n_controlled, bool)
+        self.window: int | None = None
+        self.seed: int | None = None
+        self._journal: list[np.ndarray] = []
+
+    def reset(self, seed: int) -> None:
+        """Draws the world of `seed` and plays it to its first window."""
+        for array in self.arrays:
+            array[:] = 0
+        self.seed = seed
+        self._journal = []
+        self.n_steps = 0
+        self.changed: dict[str, int] = {}
+        self.world_error: str | None = None
+        event = self.engine.reset(seed)
+        n = self.engine.n_factories
+        self.done[:] = True
+        self.done[:n] = False
+        self.audit = Audit()
+        self.books = [RewardBook(self.config, self.engine.view, factory) for factory in range(n)]
+        self._score = np.zeros(self.config.n_controlled)
+        self._settle_event(event)
+        for book in self.books:
+            book.open()
+        self.arrays.reward[:] = 0
+        self.arrays.elapsed[:] = 0
+        self._observe()
+
+    def step(self, actions: np.ndarray, priority: np.ndarray | None = None) -> None:
+        """Answers the window with int64 (N,) `actions`; those of inactive agents must be wait (0).
+
+        `priority`, float64 (N,), orders acceptances in L1's joint rule. An action that the mask forbids is replaced and
+        counted in `changed`, or raises ValueError before anything happened if the config is `strict`.
+        """
+        if self.window is None:
+            raise RuntimeError("step() after the episode ended, or before it began; call reset() first.")
+        factory = self.window
+        answers = self._answers(actions, priority)
+        self._journal.append(np.array(actions, dtype=np.int32))
+        self.n_steps += 1
+        self.arrays.terminated[:] = False
+        self.arrays.truncated[:] = False
+        self.engine.view.on_turn[factory] = False
+        self._settle_event(self.engine.resume(answers))
+        self._reward()
+        if self.config.max_cycles is not None and self.n_steps >= self.config.max_cycles:
+            self._stop(truncated=True)
+        self._observe()
+
+    def close(self) -> None:
+        self.engine.close()
+        self.window = None
+        self.done[:] = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What rebuilds this moment: the seed of the world and the actions since (a simulation cannot be copied)."""
+        journal = np.stack(self._journal) if self._journal else np.zeros((0, self.layout.n_agents), np.int32)
+        return {"seed": self.seed, "actions": journal}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Replays a `state_dict`: the same world, the same answers, the same moment."""
+        self.reset(int(saved["seed"]))
+        for actions in np.asarray(saved["actions"], dtype=np.int64):
+            self.step(actions)
+
+    def statistics(self) -> dict[str, Any]:
+        """Of the episode so far: returns and scores of each factory, deals, days, unsafe and changed actions."""
+        factories = range(self.engine.n_factories)
+        view = self.engine.view
+        return {
+            "return": [book.total for book in self.books],
+            "profit": [book.total_profit for book in self.books],
+            "score": [1.0 + book.total_profit for book in self.books],
+            "bankrupt": [self.engine.is_bankrupt(f) for f in factories] if self.engine.world is not None else [],
+            "level": [int(view.level[f]) for f in factories],
+            "deals": [int(view.n_deals[f].sum()) for f in factories],
+            "items": [int(view.deal_quantity[f].sum()) for f in factories],
+            "shortfall": [sum(result.shortfall for result in self.engine.results[f]) for f in factories],
+            "days": max((len(rows) for rows in self.engine.results), default=0),
+            "length": self.n_steps,
+            "seed": self.seed,
+            "opponent_exceptions": sum(self.engine.exceptions().values()),
+            "world_error": self.world_error,
+            **self.audit.counts(),
+        }
+
+    def results(self, factory: int) -> list[DayResult]:
+        return self.engine.results[factory]
+
+    def agents_of(self, factory: int) -> slice:
+        return slice(factory * self.config.n_slots, (factory + 1) * self.config.n_slots)
+
+    def _answers(self, actions: np.ndarray, priority: np.ndarray | None) -> dict[int, Answer]:
+        factory = self.window
+        assert factory is not None
+        rows = self.agents_of(factory)
+        view, bounds = self.engine.view, self.arrays.bounds[rows]
+        chosen = actions[rows]
+        settle(
+            view, factory, self._shield, self.config.useful, self.grid.quantity_array, self.grid.n_price_levels, bounds,
+            chosen, self._no_priority if priority is None else priority[rows], self._executed, self._reason,
+        )  # fmt: skip
+        illegal = self._count_changes(actions, factory)
+        if illegal and self.config.strict:
+            raise ValueError(
+                f"{illegal} of the actions are forbidden by their mask (strict=True). Choose among the ones of "
+                "observation['action_mask'], and 0 (wait) for inactive agents."
+            )
+        self.audit.window(view, factory, chosen, self._executed, self._reason, self.grid, bounds)
+        self.arrays.executed[:] = WAIT
+        self.arrays.executed[rows] = self._executed
+        answers = {}
+        for slot in np.flatnonzero(view.on_turn[factory]):
+            operation, lead, quantity, level = self.grid.decode(int(self._executed[slot]))
+            if operation in (END, ACCEPT):
+                answers[int(slot)] = Answer(operation)
+            elif operation == OFFER:
+                price = self.grid.price(level, *(int(number) for number in bounds[slot, 3:6]))
+                answers[int(slot)] = Answer(OFFER, quantity, lead, price)
+        return answers
+
+    def _count_changes(self, actions: np.ndarray, factory: int) -> int:
+        """Fills `changed`; returns how many actions the mask forbade, those of inactive agents elsewhere included."""
+        others = np.ones(len(actions), bool)
+        others[self.agents_of(factory)] = False
+        outside = int((actions[others] != WAIT).sum())
+        counts = np.bincount(self._reason, minlength=len(REASONS))
+        self.changed = {name: int(count) for name, count in zip(REASONS, counts, strict=True) if name != "ok" and count}
+        if outside:
+            self.changed["illegal"] = self.changed.get("illegal", 0) + outside
+        return self.changed.get("illegal", 0)
+
+    def _settle_event(self, event: Any) -> None:
+        """Follows the engine to the next window or to the end, and notes who is done."""
+        while isinstance(event, Bankrupt):
+            self._finish(event.factory, self.arrays.terminated)
+            if self.done.all():
+                self.window = None
+                return
+            event = self.engine.resume()
+        if isinstance(event, Window):
+            if self.done[event.factory]:
+                raise RuntimeError(f"Factory {event.factory} got a window after its episode ended.")
+            self.window = event.factory
+            return
+        assert isinstance(event, Over)
+        self.world_error = event.error
+        self._stop(truncated=event.error is not None)
+
+    def _stop(self, truncated: bool) -> None:
+        for factory in np.flatnonzero(~self.done):
+            self._finish(int(factory), self.arrays.truncated if truncated else self.arrays.terminated)
+        self.window = None
+
+    def _finish(self, factory: int, flag: np.ndarray) -> None:
+        self.done[factory] = True
+        flag[factory] = True
+
+    def _reward(self) -> None:
+        arrays = self.arrays
+        arrays.reward[:] = 0
+        arrays.elapsed[:] = 0
+        for factory, book in enumerate(self.books):
+            if book.closed:
+                continue
+            ended = bool(arrays.terminated[factory])
+            balance = self.engine.final_balance(factory) if ended else float(self.engine.view.balance[factory])
+            day = len(self.engine.results[factory]) if ended else int(self.engine.view.day[factory])
+            arrays.reward[factory], arrays.elapsed[factory] = book.settle(balance, day, ended)
+            book.closed = bool(self.done[factory])
+
+    def _observe(self) -> None:
+        arrays, view = self.arrays, self.engine.view
+        arrays.active[:] = False
+        for factory in range(self.engine.n_factories):
+            rows = self.agents_of(factory)
+            bounds = arrays.bounds[rows]
+            if factory != self.window:
+                view.on_turn[factory] = False
+            write_bounds(view, factory, self._shield, self.config.useful, self.grid.n_price_levels, bounds)
+            features.write_thread_features(view, factory, bounds, self._thread[factory])
+            features.write_history_features(view, factory, self._history[factory])
+            features.write_broadcast(view, factory, bounds, self._broadcast[factory])
+            features.write_macro(view, factory, self._macro[factory])
+            self._write_observation(factory, arrays.observation[rows])
+            self._write_state(factory, arrays.state[factory])
+            if factory == self.window:
+                arrays.active[rows] = view.on_turn[factory]
+        arrays.bounds[self.engine.n_factories * self.config.n_slots :, 0] = 1  # absent factories may only wait
+
+    def _write_observation(self, factory: int, out: np.ndarray) -> None:
+        column = 0
+        for part in self.config.observation:
+            block = {"thread": self._thread, "history": self._history, "broadcast": self._broadcast, "macro": self._macro}[part]
+            width = block.shape[-1]
+            out[:, column : column + width] = block[factory]
+            column += width
+
+    def _write_state(self, factory: int, out: np.ndarray) -> None:
+        alive = self.engine.view.alive[factory]
+        threads = self._thread[factory][alive]
+        n_macro, n_broadcast, n_thread = self._macro.shape[-1], self._broadcast.shape[-1], self._thread.shape[-1]
+        out[:n_macro] = self._macro[factory]
+        out[n_macro : n_macro + n_broadcast] = self._broadcast[factory]
+        column = n_macro + n_broadcast
+        out[column : column + n_thread] = threads.mean(0) if len(threads) else 0
+        out[column + n_thread : column + 2 * n_thread] = threads.max(0) if len(threads) else 0
+        if self.config.privileged_state:
+            self.engine.write_private(out[column + 2 * n_thread :].reshape(-1, len(PRIVATE_COLUMNS)))
+
+

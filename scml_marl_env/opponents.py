@@ -1,0 +1,187 @@
+"""Named pools of SCML agents for the factories that the environment does not control.
+
+`opponents=` of an environment takes a name of `NAMES`, an agent class, the import path of one ("package.module:Class"), or
+a mix as {name, path or class: weight}. Each factory draws its opponent by weight; the member `default` of a mix keeps the
+default agent that the official generator drew there.
+"""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+DEFAULT = "default"
+
+_STD, _ONESHOT = "scml.std.agents", "scml.oneshot.agents"
+BUILT_IN: dict[str, dict[str, str]] = {
+    "std": {
+        "greedy": f"{_STD}.greedy:GreedyStdAgent",
+        "random": f"{_STD}.rand:RandomStdAgent",
+        "sync-random": f"{_STD}.rand:SyncRandomStdAgent",
+        "nothing": f"{_ONESHOT}.nothing:OneshotDoNothingAgent",
+    },
+    "oneshot": {
+        "greedy": f"{_ONESHOT}.greedy:GreedyOneShotAgent",
+        "greedy-sync": f"{_ONESHOT}.greedy:GreedySyncAgent",
+        "random": f"{_ONESHOT}.rand:RandomOneShotAgent",
+        "sync-random": f"{_ONESHOT}.rand:SyncRandomOneShotAgent",
+        "rand-dist": f"{_ONESHOT}.rand:RandDistOneShotAgent",
+        "equal-dist": f"{_ONESHOT}.rand:EqualDistOneShotAgent",
+        "nothing": f"{_ONESHOT}.nothing:OneshotDoNothingAgent",
+    },
+}
+"""The generator's default agents and the other agents that come with scml, by track."""
+
+_A24, _A25 = "scml_agents.scml2024", "scml_agents.scml2025"
+CHAMPIONS: dict[str, dict[int, dict[str, str]]] = {
+    "std": {
+        2024: {
+            "penguin": f"{_A24}.standard.team_penguin:PenguinAgent",
+            "cautious-std": f"{_A24}.standard.team_miyajima_std:CautiousStdAgent",
+            "ax": f"{_A24}.standard.team_178:AX",
+            "quick-decision": f"{_A24}.standard.teamyuzuru:QuickDecisionAgent",
+        },
+        2025: {
+            "as0": f"{_A25}.standard.team_atsunaga:AS0",
+            "xeno-sota": f"{_A25}.standard.team_253:XenoSotaAgent",
+            "ultra-super": f"{_A25}.standard.team_254:UltraSuperMiracleSoraFinalAgentZ",
+            "price-trend": f"{_A25}.standard.team_280:PriceTrendStdAgent",
+        },
+        2026: {
+            "heystd": "2026|standard|team_21800",
+            "horizon-aware": "2026|standard|team_21653",
+            "sbd": "2026|standard|team_21650",
+            "taka-link": "2026|standard|team_21282",
+        },
+    },
+    "oneshot": {
+        2024: {
+            "cautious-oneshot": f"{_A24}.oneshot.team_miyajima_oneshot:CautiousOneShotAgent",
+            "matching-pennies": f"{_A24}.oneshot.team_193:MatchingPennies",
+            "dist-redist": f"{_A24}.oneshot.team_171:DistRedistAgent",
+            "epsilon-greedy": f"{_A24}.oneshot.teamyuzuru:EpsilonGreedyAgent",
+        },
+        2025: {
+            "cost-averse": f"{_A25}.oneshot.teamyuzuru:CostAverseAgent",
+            "rchan": f"{_A25}.oneshot.takafam:Rchan",
+            "almost-equal": f"{_A25}.oneshot.team_284:AlmostEqualAgent",
+        },
+        2026: {
+            "bayesian": "2026|oneshot|team_21637",
+            "lattice": "2026|oneshot|team_21484",
+            "sbd-oneshot": "2026|oneshot|team_21813",
+            "time-weighted": "2026|oneshot|team_21155",
+        },
+    },
+}
+"""Winners and finalists that trade on the installed scml; a pool of its own for each year, `champions`."""
+
+
+def names(track: str) -> list[str]:
+    """Every opponent name of a track."""
+    champions = [name for year in CHAMPIONS[track].values() for name in year]
+    return [DEFAULT, *BUILT_IN[track], "champions", *champions]
+
+
+def pool(spec: Any, track: str, year: int) -> dict[str, float]:
+    """{import path of an agent class, or `default`: weight}, weights summing to 1.
+
+    Raises:
+        ValueError: for an unknown name or a weight that is not a positive number.
+        TypeError: for something that is neither a name, nor an SCML agent class, nor a mix of them.
+        ModuleNotFoundError: for a champion while `scml-agents` is not installed.
+    """
+    mix = spec if isinstance(spec, Mapping) else {spec: 1.0} if _hashable(spec) else _refuse(spec)
+    if not mix:
+        raise ValueError("An opponent mix needs at least one member.")
+    weights: dict[str, float] = {}
+    for member, weight in mix.items():
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
+            raise ValueError(f"The weight of opponent {member!r} must be a positive number, got {weight!r}.")
+        paths = _paths(member, track, year)
+        for path in paths:
+            weights[path] = weights.get(path, 0.0) + weight / len(paths)
+    total = sum(weights.values())
+    return {path: weight / total for path, weight in weights.items()}
+
+
+def load(path: str) -> type:
+    """The agent class of an import path "package.module:Class" (or "package.module.Class").
+
+    Raises:
+        ValueError: if there is no such class.
+        TypeError: if it is not an SCML std or oneshot agent.
+    """
+    module_name, _, class_name = path.partition(":") if ":" in path else path.rpartition(".")
+    try:
+        agent = importlib.import_module(module_name)
+        for part in class_name.split("."):
+            agent = getattr(agent, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"Cannot import opponent {path!r}: {error}. Use 'package.module:Class'.") from error
+    _check_class(agent)
+    return agent
+
+
+def _paths(member: Any, track: str, year: int) -> list[str]:
+    if isinstance(member, type):
+        _check_class(member)
+        if "<locals>" in member.__qualname__:
+            raise ValueError(f"Opponent {member.__qualname__} must be importable: define it at the top of a module.")
+        return [f"{member.__module__}:{member.__qualname__}"]
+    if not isinstance(member, str):
+        _refuse(member)
+    if member == DEFAULT:
+        return [DEFAULT]
+    if member in BUILT_IN[track]:
+        return [BUILT_IN[track][member]]
+    if member == "champions":
+        return [_champion(name, path) for name, path in CHAMPIONS[track][year].items()]
+    for champions in CHAMPIONS[track].values():
+        if member in champions:
+            return [_champion(member, champions[member])]
+    if ":" in member or "." in member:
+        load(member)
+        return [member]
+    close = difflib.get_close_matches(member, names(track), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names(track))}."
+    raise ValueError(f"No opponent {member!r} for the {track} track; {hint} Or pass a class or 'package.module:Class'.")
+
+
+def _champion(name: str, path: str) -> str:
+    try:
+        registry = importlib.import_module("scml_agents.registry")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"Opponent {name!r} is a competition agent of the package scml-agents, which cannot be imported ({error}). "
+            "Install it with: pip install --no-deps scml-agents, and see the README for the few packages it needs."
+        ) from error
+    if "|" not in path:
+        return path
+    year, league, team = path.split("|")
+    return _registered(registry, f"{year}|{league}", team)
+
+
+def _registered(registry: Any, league: str, team: str) -> str:
+    for entry in registry._REGISTRY[league]:
+        module = entry if isinstance(entry, str) else getattr(entry, "path", str(entry))
+        if team in module:
+            return module
+    raise ValueError(f"The installed scml-agents has no team {team} in {league}: update it, or choose another opponent.")
+
+
+def _check_class(agent: Any) -> None:
+    from scml.oneshot.agent import OneShotAgent
+
+    if not isinstance(agent, type) or not issubclass(agent, OneShotAgent):
+        raise TypeError(f"An opponent must be a StdAgent or OneShotAgent class of scml, got {agent!r}.")
+
+
+def _hashable(spec: Any) -> bool:
+    return isinstance(spec, (str, type))
+
+
+def _refuse(spec: Any) -> Any:
+    raise TypeError(
+        f"opponents must be a name, an SCML agent class, an import path, or a {{...: weight}} mix of them, got {spec!r}."
+    )

@@ -1,0 +1,133 @@
+"""Environment ids: a table of configs, and the ways to make an environment of one. Imports nothing heavy."""
+
+import difflib
+import sys
+from dataclasses import replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from scml_marl_env.config import EnvConfig, check_options
+
+if TYPE_CHECKING:
+    import gymnasium
+    from pettingzoo import AECEnv
+
+    from scml_marl_env.env import ThreadEnv
+    from scml_marl_env.factory_env import FactoryEnv
+    from scml_marl_env.vector import VectorEnv
+
+_REGISTRY: dict[str, EnvConfig] = {
+    f"std-{year}": EnvConfig(track="std", year=year) for year in (2024, 2025, 2026)
+}  # fmt: skip
+_REGISTRY |= {f"oneshot-{year}": EnvConfig(track="oneshot", year=year, processes=2) for year in (2024, 2025, 2026)}
+_REGISTRY["std-mini"] = EnvConfig(track="std", processes=2, factories_per_level=2, days=20)
+_REGISTRY["oneshot-mini"] = EnvConfig(track="oneshot", processes=2, factories_per_level=2, days=20)
+
+
+def ids() -> list[str]:
+    """Every environment id."""
+    return list(_REGISTRY)
+
+
+def config_of(env_id: str, **options: Any) -> EnvConfig:
+    """The config of an id with `options` in place of its own.
+
+    Raises:
+        ValueError: for an unknown id, or an option that is out of range, with what would be right.
+        TypeError: for an unknown option, with the nearest one.
+    """
+    if env_id not in _REGISTRY:
+        close = difflib.get_close_matches(str(env_id), _REGISTRY, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(_REGISTRY)}."
+        raise ValueError(f"No environment {env_id!r}; {hint}")
+    check_options(options)
+    for name in ("observation", "level", "days", "processes", "factories_per_level"):
+        if isinstance(options.get(name), list):
+            options[name] = tuple(options[name])
+    return replace(_REGISTRY[env_id], **options)
+
+
+def make(env_id: str, **options: Any) -> "ThreadEnv":
+    """A PettingZoo `ParallelEnv` in which every negotiation thread is an agent.
+
+    Args:
+        env_id: one of `ids()`.
+        **options: fields of `EnvConfig`, in place of the id's own.
+
+    Raises:
+        ValueError, TypeError: as `config_of`, and for opponents that do not exist.
+    """
+    config = config_of(env_id, **options)
+    from scml_marl_env.env import ThreadEnv
+
+    return ThreadEnv(config)
+
+
+def make_factory(env_id: str, **options: Any) -> "FactoryEnv":
+    """The same factory as one Gymnasium agent, MultiDiscrete over its slots. Arguments and errors as `make`."""
+    config = config_of(env_id, **options)
+    from scml_marl_env.factory_env import FactoryEnv
+
+    return FactoryEnv(config)
+
+
+def make_vector(env_id: str, n_worlds: int = 1, seed: int = 0, workers: int = 0, **options: Any) -> "VectorEnv":
+    """E worlds at once, as arrays.
+
+    Args:
+        env_id: one of `ids()`.
+        n_worlds: E.
+        seed: fixes every episode of every world.
+        workers: processes that play the worlds; 0 plays them in this one.
+        **options: fields of `EnvConfig`.
+
+    Raises:
+        ValueError, TypeError: as `make`.
+    """
+    config = config_of(env_id, **options)
+    from scml_marl_env.vector import VectorEnv
+
+    return VectorEnv(config, n_worlds=n_worlds, seed=seed, workers=workers)
+
+
+def module_form(name: str) -> ModuleType | None:
+    """The module `std_2025_v0` of an id, with `parallel_env`, `env` and `raw_env`; None if there is no such id."""
+    env_id = name.removesuffix("_v0").replace("_", "-")
+    if not name.endswith("_v0") or env_id not in _REGISTRY:
+        return None
+    full_name = f"scml_marl_env.{name}"
+    if full_name in sys.modules:
+        return sys.modules[full_name]
+
+    def parallel_env(**options: Any) -> "ThreadEnv":
+        return make(env_id, **options)
+
+    def env(**options: Any) -> "AECEnv":
+        from pettingzoo.utils.conversions import parallel_to_aec
+
+        return parallel_to_aec(make(env_id, **options))
+
+    module = ModuleType(full_name, f"The environment {env_id!r} in PettingZoo's module form.")
+    module.__dict__.update(parallel_env=parallel_env, env=env, raw_env=env)
+    sys.modules[full_name] = module
+    return module
+
+
+def gymnasium_id(env_id: str) -> str:
+    """`std-2025` -> `scml_marl_env/Std2025-v0`."""
+    return f"scml_marl_env/{''.join(part.capitalize() for part in env_id.split('-'))}-v0"
+
+
+def register_everywhere() -> None:
+    """Registers every id with Gymnasium (the factory view) and PettingZoo (the thread view)."""
+    import gymnasium
+    import pettingzoo
+
+    for env_id in _REGISTRY:
+        if gymnasium_id(env_id) not in gymnasium.registry:
+            gymnasium.register(
+                gymnasium_id(env_id), entry_point="scml_marl_env.registry:make_factory", kwargs={"env_id": env_id}
+            )
+        pettingzoo.register(
+            "parallel", f"scml_marl_env/{env_id}", "scml_marl_env.registry:make", kwargs={"env_id": env_id}
+        )

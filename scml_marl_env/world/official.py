@@ -1,0 +1,126 @@
+"""The official SCML world, run lean: the same economy and protocol, without disk, wall clock and bookkeeping.
+
+What is switched off changes no result (SEMANTICS.md g, h): time limits (they move negotiators into helper threads, where a
+greenlet cannot switch), logs and tables, saved negotiation records, callbacks that no agent of the world overrides. What is
+made definite: exogenous contracts of a day execute in the order of the generator's list instead of that of a set of random
+ids, and a negotiation draws no extra random number when the wall clock passes a second.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from scml_marl_env import opponents
+from scml_marl_env.config import EnvConfig
+from scml_marl_env.world.draw import WorldDraw, world_class
+
+_ROUND_CALLBACKS = (
+    "on_round_start",
+    "on_round_end",
+    "on_leave",
+    "on_partner_joined",
+    "on_partner_left",
+    "on_partner_ended",
+    "on_partner_proposal",
+    "on_partner_refused_to_propose",
+    "on_partner_response",
+)
+_NEVER = 1 << 60
+
+
+class OrderedContracts(dict):
+    """The part of a set of contracts that SCML uses, iterated in order of insertion."""
+
+    def add(self, contract: Any) -> None:
+        self[contract.id] = contract
+
+    def remove(self, contract: Any) -> None:
+        del self[contract.id]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self.values()))
+
+    def __contains__(self, contract: Any) -> bool:
+        return super().__contains__(contract.id)
+
+
+class _Lean:
+    """Mixed into an official world class; see the module."""
+
+    # The world asks for a folder only through this attribute and writes nothing where it is None.
+    _extra_folder = property(lambda self: None, lambda self, value: None)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.save_negotiations = False
+        unordered, self.unsigned_contracts = self.unsigned_contracts, defaultdict(OrderedContracts)
+        for day, contracts in unordered.items():
+            for contract in self.exogenous_contracts[day]:
+                if contract in contracts:
+                    self.unsigned_contracts[day].add(contract)
+
+    after_day: Callable[[], None] | None = None  # called when the results of a day stand
+
+    def simulation_step(self, stage: int = 0) -> Any:
+        result = super().simulation_step(stage)  # type: ignore[misc]
+        if stage == 1 and self.after_day is not None:
+            self.after_day()
+        return result
+
+    def _make_negotiations(self) -> None:
+        super()._make_negotiations()  # type: ignore[misc]
+        for negotiation in self._negotiations.values():  # type: ignore[attr-defined]
+            negotiation.mechanism._Mechanism__last_second_tried = _NEVER
+
+
+class _Conserving:
+    """Mixed into a std world: production takes what today's inputs do not cover from the stock.
+
+        stock(s+1) = stock(s) + inputs(s) - produced(s)
+
+    The official simulator only adds, max(0, inputs - produced), and never subtracts (SEMANTICS.md e).
+    """
+
+    def simulation_step(self, stage: int = 0) -> Any:
+        result = super().simulation_step(stage)  # type: ignore[misc]
+        if stage == 1:
+            for agent_id, productivity in self._productivity.items():  # type: ignore[attr-defined]
+                produced = round(productivity * self.agent_profiles[agent_id].n_lines)  # type: ignore[attr-defined]
+                drawn = max(0, produced - self._input_quantity[agent_id])  # type: ignore[attr-defined]
+                self._inventory_input[agent_id] -= drawn  # type: ignore[attr-defined]
+        return result
+
+
+def build(draw: WorldDraw, config: EnvConfig, controlled_class: type) -> Any:
+    """The world of a draw with `controlled_class` in the controlled factories; call it within the world's randomness."""
+    from scml.oneshot.sysagents import DefaultOneShotAdapter
+
+    official = world_class(config)
+    bases: tuple[type, ...] = (_Lean, official) if config.inventory == "simulator" else (_Lean, _Conserving, official)
+    lean = type(official.__name__, bases, {})
+    classes = [controlled_class if path is None else opponents.load(path) for path in draw.agent_types]
+    params = dict(draw.params)
+    params.update(
+        name=f"world-{draw.seed}",
+        agent_types=[DefaultOneShotAdapter] * len(classes),
+        agent_params=[{"controller_type": agent} for agent in classes],
+        neg_n_steps=config.rounds,
+        time_limit=None,
+        neg_time_limit=None,
+        neg_hidden_time_limit=float("inf"),
+        neg_step_time_limit=float("inf"),
+        sync_calls=True,
+        saved_details_level=0,
+        ignore_agent_exceptions=True,
+        ignore_negotiation_exceptions=True,
+        mechanisms={"negmas.sao.SAOMechanism": {"extra_callbacks": _listens(classes)}},
+    )
+    return lean(**params)
+
+
+def _listens(classes: list[type]) -> bool:
+    """Whether an agent overrides one of the callbacks of single rounds, which cost a quarter of the time."""
+    from negmas.sao import SAOController, SAOSyncController
+
+    plain = {name: {getattr(base, name, None) for base in (SAOController, SAOSyncController)} for name in _ROUND_CALLBACKS}
+    return any(getattr(agent, name, None) not in plain[name] for agent in classes for name in _ROUND_CALLBACKS)
