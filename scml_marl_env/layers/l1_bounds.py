@@ -1,27 +1,20 @@
-"""L1 before acting: the compact bounds of every thread of a factory (layout: `scml_marl_env.actions`)."""
+"""L1 before acting: the compact bounds of every thread of a factory, each answer judged alone (layout: actions.py)."""
 
 import numpy as np
 from numba import njit
 
 from scml_marl_env import actions
-from scml_marl_env.actions import (
-    BEST_PRICE,
-    CAN_ACCEPT,
-    CAN_END,
-    CAN_WAIT,
-    LAST_LEAD,
-    N_PRICES,
-    PRICE_SIGN,
-    QUANTITY,
-)
+from scml_marl_env.actions import BEST_PRICE, CAN_ACCEPT, CAN_END, CAN_WAIT, LAST_LEAD, N_PRICES, PRICE_SIGN, QUANTITY
+from scml_marl_env.layers.l1_factory import Factory, is_pending, look, total_hope
 from scml_marl_env.layers.l1_rooms import (
     COVERED,
     NO_LIMIT,
     OFF,
     allows_today,
-    cap_today,
-    total_hope,
+    inputs_today,
+    money_of,
     write_budgets,
+    write_caps_today,
     write_sale_rooms,
     write_useful,
 )
@@ -30,8 +23,8 @@ price_offset = njit(cache=True)(actions.price_offset)
 
 
 @njit(cache=True)
-def write_bounds(view, b, shield, useful, n_price_levels, out) -> None:
-    """Writes what each thread of factory `b` may answer, each answer judged alone.
+def write_bounds(view, b: int, shield: int, useful: bool, n_price_levels: int, out: np.ndarray) -> None:
+    """Writes what each thread of factory `b` may answer.
 
     Args:
         view: `FactoryView`.
@@ -41,89 +34,111 @@ def write_bounds(view, b, shield, useful, n_price_levels, out) -> None:
         n_price_levels: P of the action grid.
         out: int32 (K, M), written in full.
     """
-    n_slots, n_leads = out.shape[0], view.signed_in.shape[1]
-    budget, today = QUANTITY + n_leads, QUANTITY + 2 * n_leads
+    f = look(view, b)
+    n_leads = f.signed_in.shape[0]
     out[:, :] = 0
     rooms, dollars = np.empty(n_leads, np.int64), np.empty(n_leads, np.int64)
-    model_buy, model_sell = -1, -1  # the first active thread of each side; the others differ in CAN_ACCEPT only
-    for k in range(n_slots):
-        if not (view.alive[b, k] and view.on_turn[b, k]):
+    model = np.full(2, -1, np.int64)  # the first active thread of each side: the others differ in CAN_ACCEPT only
+    for k in range(out.shape[0]):
+        if not (f.alive[k] and f.on_turn[k]):
             out[k, CAN_WAIT] = 1
-            continue
-        side = 0 if view.is_buy[b, k] else 1
-        model = model_buy if side == 0 else model_sell
-        if model >= 0:
-            out[k] = out[model]
-        else:
-            _write_side(view, b, side, shield, useful, n_price_levels, rooms, dollars, out[k], budget, today)
-            if side == 0:
-                model_buy = k
-            else:
-                model_sell = k
-        out[k, CAN_ACCEPT] = 1 if view.has_offer[b, k] else 0
-    if shield == OFF and not useful:
-        return
+        elif f.is_buy[k] and model[0] < 0:
+            model[0] = k
+        elif not f.is_buy[k] and model[1] < 0:
+            model[1] = k
     for side in range(2):
-        model = model_buy if side == 0 else model_sell
-        if model < 0:
+        if model[side] < 0:
             continue
-        _write_limits(view, b, side, shield, useful, rooms, dollars)
-        for k in range(n_slots):
-            if out[k, CAN_ACCEPT] == 1 and (0 if view.is_buy[b, k] else 1) == side:
-                lead, quantity, price = view.offer_lead[b, k], view.offer_quantity[b, k], view.offer_price[b, k]
-                fits = lead <= view.last_lead[b] and quantity <= rooms[lead] and quantity * price <= dollars[lead]
-                if fits and side == 0 and lead == 0 and shield != OFF:
-                    sold = view.signed_out[b, 0] + view.exogenous_out[b]
-                    fits = allows_today(view, b, price, quantity, sold)
-                out[k, CAN_ACCEPT] = 1 if fits else 0
+        row = out[model[side]]
+        write_limits(f, side == 0, shield, useful, rooms, dollars)
+        low, high = view.price_low[b, side], view.price_high[b, side]
+        _write_row(f, side == 0, low, high, shield, n_price_levels, rooms, dollars, row)
+        for k in range(model[side], out.shape[0]):
+            if f.alive[k] and f.on_turn[k] and f.is_buy[k] == (side == 0):
+                out[k] = row
+                out[k, CAN_ACCEPT] = 1 if _can_accept(f, k, shield, n_price_levels, rooms, dollars, row) else 0
 
 
 @njit(cache=True)
-def _write_limits(view, b, side, shield, useful, rooms, dollars) -> None:
-    """The largest quantity and cost of a single answer of a side, for each lead time."""
-    n_leads = rooms.shape[0]
-    nothing = np.zeros(n_leads, np.int64)
+def write_limits(f: Factory, buying: bool, shield: int, useful: bool, rooms: np.ndarray, dollars: np.ndarray) -> None:
+    """The largest quantity and cost of a single answer of a side, for each lead time; today's lots have a test besides.
+
+    Args:
+        f: the factory.
+        buying: the side.
+        shield: the grade.
+        useful: as for `write_bounds`.
+        rooms: int64 (L,), items, written.
+        dollars: int64 (L,), dollars, written.
+    """
     rooms[:] = NO_LIMIT
     dollars[:] = NO_LIMIT
-    if side == 1:
-        if shield != OFF:
-            write_sale_rooms(view, b, shield, total_hope(view, b), nothing, rooms)
+    if buying and useful:
+        write_useful(f, rooms)
+    if shield == OFF:
         return
-    if useful:
-        write_useful(view, b, rooms)
-    if shield != OFF:
-        if shield == COVERED:
-            for k in range(view.pending.shape[1]):
-                if view.pending[b, k] and view.alive[b, k] and view.is_buy[b, k] and not view.on_turn[b, k]:
-                    nothing[view.sent_lead[b, k]] += view.sent_quantity[b, k] * view.sent_price[b, k]
-        write_budgets(view, b, shield, nothing, dollars)
+    reserved = np.zeros(rooms.shape[0], np.int64)
+    if not buying:
+        write_sale_rooms(f, shield, inputs_today(f, shield, total_hope(f)), reserved, rooms)
+        return
+    if shield == COVERED:
+        for k in range(f.alive.shape[0]):
+            if is_pending(f, k) and f.is_buy[k]:
+                reserved[f.sent_lead[k]] += f.sent_quantity[k] * f.sent_price[k]
+    write_budgets(money_of(f, shield), reserved, dollars)
 
 
 @njit(cache=True)
-def _write_side(view, b, side, shield, useful, n_price_levels, rooms, dollars, row, budget, today) -> None:
-    """The row of an active thread of a side: 0 buys, 1 sells."""
+def _write_row(
+    f: Factory,
+    buying: bool,
+    low: int,
+    high: int,
+    shield: int,
+    n_price_levels: int,
+    rooms: np.ndarray,
+    dollars: np.ndarray,
+    row: np.ndarray,
+) -> None:
+    """The bounds of an active thread of a side, without CAN_ACCEPT. A cell in which not one item fits is 0."""
     n_leads = rooms.shape[0]
-    low, high = view.price_low[b, side], view.price_high[b, side]
-    n_prices, best, sign = high - low + 1, low if side == 0 else high, 1 if side == 0 else -1
-    largest = view.max_quantity[b]
-    _write_limits(view, b, side, shield, useful, rooms, dollars)
+    budget, today = QUANTITY + n_leads, QUANTITY + 2 * n_leads
+    n_prices = high - low + 1
     row[CAN_END] = 1
     row[N_PRICES] = n_prices
-    row[BEST_PRICE] = best
-    row[PRICE_SIGN] = sign
-    row[LAST_LEAD] = view.last_lead[b]
-    sold = view.signed_out[b, 0] + view.exogenous_out[b]
-    most = 0
-    for level in range(min(n_prices, n_price_levels)):
-        cap = largest
-        if side == 0 and shield != OFF:
-            cap = cap_today(view, b, best + price_offset(level, n_prices, n_price_levels), sold)
-        row[today + level] = cap
-        most = max(most, cap)
-    for d in range(min(n_leads - 1, view.last_lead[b]) + 1):
-        fits = min(largest, rooms[d], dollars[d] // max(1, low))
-        if d == 0:
-            fits = min(fits, most)
+    row[BEST_PRICE] = low if buying else high
+    row[PRICE_SIGN] = 1 if buying else -1
+    row[LAST_LEAD] = f.last_lead
+    caps = np.full(min(n_prices, n_price_levels), f.max_quantity, np.int64)
+    if buying and shield != OFF:
+        prices = np.empty(caps.shape[0], np.int64)
+        for level in range(caps.shape[0]):
+            prices[level] = low + price_offset(level, n_prices, n_price_levels)
+        write_caps_today(f, prices, f.signed_out[0] + f.forced_out, caps)
+        for level in range(caps.shape[0]):
+            caps[level] = min(caps[level], max(0, dollars[0] // max(1, prices[level])))
+    row[today : today + caps.shape[0]] = caps
+    for d in range(f.last_lead + 1):
+        most = min(f.max_quantity, rooms[d])
+        fits = min(most, dollars[d] // max(1, low), caps.max() if d == 0 else most)
         if fits >= 1:
-            row[QUANTITY + d] = min(largest, rooms[d])
+            row[QUANTITY + d] = most
             row[budget + d] = dollars[d]
+
+
+@njit(cache=True)
+def _can_accept(
+    f: Factory, k: int, shield: int, n_price_levels: int, rooms: np.ndarray, dollars: np.ndarray, row: np.ndarray
+) -> bool:
+    """Whether the partner's very offer, on the grid or not, may be accepted."""
+    if not f.has_offer[k]:
+        return False
+    lead, quantity, price = f.offer_lead[k], f.offer_quantity[k], f.offer_price[k]
+    if lead > f.last_lead or quantity > rooms[lead] or quantity * price > dollars[lead]:
+        return False
+    if not f.is_buy[k] or lead > 0 or shield == OFF:
+        return True
+    level = price - row[BEST_PRICE]
+    if row[N_PRICES] <= n_price_levels and quantity <= row[QUANTITY + 2 * rooms.shape[0] + level]:
+        return True
+    return allows_today(f, price, quantity, f.signed_out[0] + f.forced_out)

@@ -4,8 +4,8 @@ Partners answer independently, so every part of our pending offers and of the of
 walks the purchases, then the sales; on each side the acceptances first (by descending priority, then by slot), then the
 offers by slot. It keeps what is reserved so far and changes an answer only if it does not fit any more:
 
-    an offer       keeps its price and day with a smaller quantity; else moves to the nearest day with room (the later one
-                   of two), with the largest quantity that fits there up to its own; else becomes END
+    an offer       keeps its price and day with a smaller quantity; else moves to the nearest day with room (the later
+                   one of two), with the largest quantity that fits there up to its own; else becomes END
     an acceptance  becomes such an offer at the partner's day and price
 
 Purchases come first because sales depend on them and never the other way round: a sale for today may count on inputs
@@ -14,28 +14,82 @@ ends, or settles on another day. A buy thread that is offered q items for today 
 offered another day with 0, and in the last round with 0 too: any part of the offers may be accepted.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-from scml_marl_env.actions import ACCEPT, BEST_PRICE, CAN_ACCEPT, END, LAST_LEAD, N_PRICES, OFFER, PRICE_SIGN, QUANTITY, WAIT
+from scml_marl_env.actions import (
+    ACCEPT,
+    BEST_PRICE,
+    CAN_ACCEPT,
+    END,
+    LAST_LEAD,
+    N_PRICES,
+    OFFER,
+    PRICE_SIGN,
+    QUANTITY,
+    WAIT,
+)
 from scml_marl_env.layers.l1_bounds import price_offset
-from scml_marl_env.layers.l1_rooms import NO_LIMIT, OFF, allows_today, hope, write_budgets, write_sale_rooms
+from scml_marl_env.layers.l1_factory import Factory, hope, is_pending, look
+from scml_marl_env.layers.l1_rooms import (
+    NO_LIMIT,
+    OFF,
+    allows_today,
+    inputs_today,
+    money_of,
+    whole,
+    write_budgets,
+    write_sale_rooms,
+)
 
 REASONS = ("ok", "illegal", "shrunk", "moved", "countered", "ended")
 OK, ILLEGAL, SHRUNK, MOVED, COUNTERED, ENDED = range(6)
 """Why an executed answer is what it is.
 
-OK: as chosen. ILLEGAL: the mask forbids the chosen one; the executed one is what settle makes of it. The others: legal
-alone, but not together with the rest of the window. SHRUNK: less quantity. MOVED: another day. COUNTERED: an acceptance
-became an offer. ENDED: nothing fits.
+OK: as chosen. ILLEGAL: the mask forbids the chosen one; the executed one is what settle makes of it. The others are
+legal alone, but not together with the rest of the window. SHRUNK: less quantity. MOVED: another day. COUNTERED: an
+acceptance became an offer. ENDED: nothing fits.
 """
 
-# Columns of `purse`: the lots for today that may be added by this window and by pending offers.
-N_NEW, PAID, LARGEST_LOT, SOLD_TODAY = range(4)
+
+class Grid(NamedTuple):
+    """What decodes the actions of a window (see `ActionGrid`)."""
+
+    quantities: np.ndarray  # int64 (Q,)
+    n_price_levels: int  # P
+    bounds: np.ndarray  # int32 (K, M)
+
+
+class Limits(NamedTuple):
+    """What the answers settled so far leave to the next one.
+
+    `lots` holds the lots for today that are new (pending or answered in this window), see N_NEW..SOLD.
+    """
+
+    rooms: np.ndarray  # int64 (L,), items to sell
+    dollars: np.ndarray  # int64 (L,), dollars to spend
+    lots: np.ndarray  # int64 (4,)
+
+
+N_NEW, PAID, LARGEST, SOLD = range(4)  # lots; dollars, signed and new; items of the largest; items sold today at most
 
 
 @njit(cache=True)
-def settle(view, b, shield, useful, quantities, n_price_levels, bounds, action, priority, executed, reason) -> None:
+def settle(
+    view,
+    b: int,
+    shield: int,
+    useful: bool,
+    quantities: np.ndarray,
+    n_price_levels: int,
+    bounds: np.ndarray,
+    action: np.ndarray,
+    priority: np.ndarray,
+    executed: np.ndarray,
+    reason: np.ndarray,
+) -> None:
     """Writes the answers that are given instead of the chosen ones; the same where they are legal and fit together.
 
     An active thread always answers: `wait`, or an index outside the grid, becomes END.
@@ -53,72 +107,77 @@ def settle(view, b, shield, useful, quantities, n_price_levels, bounds, action, 
         executed: int64 (K,), written.
         reason: int64 (K,), written, see `REASONS`.
     """
-    n_slots, n_leads = action.shape[0], view.signed_in.shape[1]
-    no_limit, purse = np.full(n_leads, NO_LIMIT, np.int64), np.zeros(4, np.int64)
-    for k in range(n_slots):
-        executed[k] = WAIT
-        if view.alive[b, k] and view.on_turn[b, k]:
-            executed[k] = fit(view, b, k, quantities, n_price_levels, bounds[k], action[k], no_limit, no_limit, purse)
+    f = look(view, b)
+    grid = Grid(quantities, n_price_levels, bounds)
+    limits = no_limits(f)
+    for k in range(action.shape[0]):
+        executed[k] = fit(f, k, grid, action[k], limits) if f.alive[k] and f.on_turn[k] else WAIT
         reason[k] = OK if executed[k] == action[k] else ILLEGAL
-    if shield == OFF:
-        return
-    _settle_purchases(view, b, shield, quantities, n_price_levels, bounds, priority, executed, reason)
-    _settle_sales(view, b, shield, quantities, n_price_levels, bounds, priority, executed, reason)
+    if shield != OFF:
+        _settle_purchases(f, shield, grid, priority, executed, reason)
+        _settle_sales(f, shield, grid, priority, executed, reason)
 
 
 @njit(cache=True)
-def _settle_purchases(view, b, shield, quantities, n_price_levels, bounds, priority, executed, reason) -> None:
+def no_limits(f: Factory) -> Limits:
+    n_leads = f.signed_in.shape[0]
+    return Limits(np.full(n_leads, NO_LIMIT, np.int64), np.full(n_leads, NO_LIMIT, np.int64), np.zeros(4, np.int64))
+
+
+@njit(cache=True)
+def _settle_purchases(
+    f: Factory, shield: int, grid: Grid, priority: np.ndarray, executed: np.ndarray, reason: np.ndarray
+) -> None:
     """Reserves money by the day of delivery; today's lots have SCML's own test besides (see `cap_together`)."""
-    order = _order(view, b, True, executed, priority)
+    order = in_order(f, True, executed, priority)
     if order.size == 0:
         return
-    n_leads = view.signed_in.shape[1]
-    no_limit, budgets = np.full(n_leads, NO_LIMIT, np.int64), np.empty(n_leads, np.int64)
-    reserved, purse = np.zeros(n_leads, np.int64), np.zeros(4, np.int64)
-    open_purse(view, b, purse, reserved)
+    limits, reserved = no_limits(f), np.zeros(f.signed_in.shape[0], np.int64)
+    open_lots(f, limits.lots, reserved)
     for k in range(executed.shape[0]):
-        if not view.is_buy[b, k]:
-            lead, quantity, _ = answer_of(view, b, k, quantities, n_price_levels, bounds[k], executed[k])
-            purse[SOLD_TODAY] += quantity if lead == 0 else 0
+        if not f.is_buy[k]:
+            lead, quantity, _ = contract_of(f, k, grid, executed[k])
+            limits.lots[SOLD] += quantity if lead == 0 else 0
+    money = money_of(f, shield)
     for k in order:
-        write_budgets(view, b, shield, reserved, budgets)
+        write_budgets(money, reserved, limits.dollars)
         chosen = executed[k]
-        executed[k] = fit(view, b, k, quantities, n_price_levels, bounds[k], chosen, no_limit, budgets, purse)
-        _mark(k, chosen, executed[k], quantities, n_price_levels, reason)
-        lead, quantity, price = answer_of(view, b, k, quantities, n_price_levels, bounds[k], executed[k])
-        if quantity > 0:
-            reserve_purchase(lead, quantity, price, purse, reserved)
+        executed[k] = fit(f, k, grid, chosen, limits)
+        _mark(k, chosen, executed[k], grid, reason)
+        lead, quantity, price = contract_of(f, k, grid, executed[k])
+        reserve_purchase(lead, quantity, price, limits.lots, reserved)
 
 
 @njit(cache=True)
-def _settle_sales(view, b, shield, quantities, n_price_levels, bounds, priority, executed, reason) -> None:
-    """Reserves items by the day of delivery; today counts on the inputs that the settled purchases leave certain."""
-    order = _order(view, b, False, executed, priority)
+def _settle_sales(
+    f: Factory, shield: int, grid: Grid, priority: np.ndarray, executed: np.ndarray, reason: np.ndarray
+) -> None:
+    """Reserves items by the day of delivery; today counts on the inputs that the settled purchases leave possible."""
+    order = in_order(f, False, executed, priority)
     if order.size == 0:
         return
-    n_leads = view.signed_in.shape[1]
-    no_limit, rooms = np.full(n_leads, NO_LIMIT, np.int64), np.empty(n_leads, np.int64)
-    reserved, purse = np.zeros(n_leads, np.int64), np.zeros(4, np.int64)
+    limits, reserved = no_limits(f), np.zeros(f.signed_in.shape[0], np.int64)
     hoped = 0
     for k in range(executed.shape[0]):
-        if is_pending(view, b, k) and not view.is_buy[b, k]:
-            reserved[view.sent_lead[b, k]] += view.sent_quantity[b, k]
-        hoped += hope_left(view, b, k, quantities, n_price_levels, bounds[k], executed[k])
+        if is_pending(f, k) and not f.is_buy[k]:
+            reserved[f.sent_lead[k]] += f.sent_quantity[k]
+        hoped += hope_left(f, k, grid, executed[k])
+    inputs = inputs_today(f, shield, hoped)
     for k in order:
-        write_sale_rooms(view, b, shield, hoped, reserved, rooms)
+        write_sale_rooms(f, shield, inputs, reserved, limits.rooms)
         chosen = executed[k]
-        executed[k] = fit(view, b, k, quantities, n_price_levels, bounds[k], chosen, rooms, no_limit, purse)
-        _mark(k, chosen, executed[k], quantities, n_price_levels, reason)
-        lead, quantity, _ = answer_of(view, b, k, quantities, n_price_levels, bounds[k], executed[k])
+        executed[k] = fit(f, k, grid, chosen, limits)
+        _mark(k, chosen, executed[k], grid, reason)
+        lead, quantity, _ = contract_of(f, k, grid, executed[k])
         reserved[lead] += quantity
 
 
 @njit(cache=True)
-def _order(view, b, buying, executed, priority) -> np.ndarray:
+def in_order(f: Factory, buying: bool, executed: np.ndarray, priority: np.ndarray) -> np.ndarray:
     """Slots of the side's acceptances by descending priority (equals by slot), then of its offers by slot."""
     order, n = np.empty(executed.shape[0], np.int64), 0
     for k in range(executed.shape[0]):
-        if executed[k] == ACCEPT and view.is_buy[b, k] == buying:
+        if executed[k] == ACCEPT and f.is_buy[k] == buying:
             j = n
             while j > 0 and priority[order[j - 1]] < priority[k]:
                 order[j] = order[j - 1]
@@ -126,157 +185,150 @@ def _order(view, b, buying, executed, priority) -> np.ndarray:
             order[j] = k
             n += 1
     for k in range(executed.shape[0]):
-        if executed[k] >= OFFER and view.is_buy[b, k] == buying:
+        if executed[k] >= OFFER and f.is_buy[k] == buying:
             order[n] = k
             n += 1
     return order[:n]
 
 
 @njit(cache=True)
-def is_pending(view, b, k) -> bool:
-    """Whether an offer of the factory may still be accepted: any answer given now takes back the one before."""
-    return view.alive[b, k] and view.pending[b, k] and not view.on_turn[b, k]
+def contract_of(f: Factory, k: int, grid: Grid, action: int) -> tuple[int, int, int]:
+    """(lead, quantity, price) of the contract that an answer may bring; zeros if none."""
+    if action == ACCEPT:
+        return f.offer_lead[k], f.offer_quantity[k], f.offer_price[k]
+    if action < OFFER:
+        return 0, 0, 0
+    cell, level = divmod(action - OFFER, grid.n_price_levels)
+    lead, index = divmod(cell, grid.quantities.shape[0])
+    return lead, grid.quantities[index], price_at(grid, k, level)
 
 
 @njit(cache=True)
-def hope_left(view, b, k, quantities, n_price_levels, row, executed) -> int:
-    """Items that buy thread `k` is sure to be able to bring today once the window is answered, however partners answer."""
-    if not view.alive[b, k] or not view.is_buy[b, k]:
+def price_at(grid: Grid, k: int, level: int) -> int:
+    """Dollars of a price level of thread `k`."""
+    row = grid.bounds[k]
+    return row[BEST_PRICE] + row[PRICE_SIGN] * price_offset(level, row[N_PRICES], grid.n_price_levels)
+
+
+@njit(cache=True)
+def hope_left(f: Factory, k: int, grid: Grid, executed: int) -> int:
+    """Items that buy thread `k` can still bring today after the window, whichever of our offers are accepted."""
+    if not f.alive[k] or not f.is_buy[k]:
         return 0
-    last_round = view.round[b, k] >= view.n_rounds[b] - 1
-    if not view.on_turn[b, k]:
-        if not view.pending[b, k]:
-            return hope(view, b, k)
-        return view.sent_quantity[b, k] if view.sent_lead[b, k] == 0 and not last_round else 0
-    lead, quantity, _ = answer_of(view, b, k, quantities, n_price_levels, row, executed)
-    if lead > 0 or (executed != ACCEPT and last_round):
+    if not f.on_turn[k]:
+        if not f.pending[k]:
+            return hope(f, k)
+        return f.sent_quantity[k] if f.sent_lead[k] == 0 and f.round[k] < f.last_round else 0
+    lead, quantity, _ = contract_of(f, k, grid, executed)
+    if lead > 0 or (executed != ACCEPT and f.round[k] >= f.last_round):
         return 0
     return quantity
 
 
 @njit(cache=True)
-def open_purse(view, b, purse, reserved) -> None:
-    """Puts what is signed and pending into the purse of today and the reservations (dollars by lead time)."""
-    purse[PAID] = view.signed_cost[b, 0] + view.exogenous_in_cost[b]
-    purse[SOLD_TODAY] = view.signed_out[b, 0] + view.exogenous_out[b]
-    for i in range(view.n_lots[b]):
-        purse[LARGEST_LOT] = max(purse[LARGEST_LOT], view.lot_quantity[b, i])
-    if view.exogenous_in_cost[b] > 0:  # else stock is free, comes first in SCML's test, and no purchase changes its part
-        purse[LARGEST_LOT] = max(purse[LARGEST_LOT], view.stock[b] + view.exogenous_in[b])
-    for k in range(view.alive.shape[1]):
-        if not is_pending(view, b, k):
-            continue
-        if view.is_buy[b, k]:
-            reserve_purchase(view.sent_lead[b, k], view.sent_quantity[b, k], view.sent_price[b, k], purse, reserved)
-        elif view.sent_lead[b, k] == 0:
-            purse[SOLD_TODAY] += view.sent_quantity[b, k]
+def open_lots(f: Factory, lots: np.ndarray, reserved: np.ndarray) -> None:
+    """Fills `lots` with what is signed and pending for today, and `reserved` with the dollars of pending purchases."""
+    lots[PAID] = f.signed_cost[0] + f.forced_in_cost
+    lots[SOLD] = f.signed_out[0] + f.forced_out
+    for i in range(f.n_lots):
+        lots[LARGEST] = max(lots[LARGEST], f.lot_quantity[i])
+    if f.forced_in_cost > 0:  # else stock is free: it comes first in SCML's test and no purchase changes its part
+        lots[LARGEST] = max(lots[LARGEST], f.stock + f.forced_in)
+    for k in range(f.alive.shape[0]):
+        if is_pending(f, k) and f.is_buy[k]:
+            reserve_purchase(f.sent_lead[k], f.sent_quantity[k], f.sent_price[k], lots, reserved)
+        elif is_pending(f, k) and f.sent_lead[k] == 0:
+            lots[SOLD] += f.sent_quantity[k]
 
 
 @njit(cache=True)
-def reserve_purchase(lead, quantity, price, purse, reserved) -> None:
+def reserve_purchase(lead: int, quantity: int, price: int, lots: np.ndarray, reserved: np.ndarray) -> None:
+    """Notes a purchase that may come true; a quantity of 0 is none."""
     reserved[lead] += quantity * price
-    if lead == 0:
-        purse[N_NEW] += 1
-        purse[PAID] += quantity * price
-        purse[LARGEST_LOT] = max(purse[LARGEST_LOT], quantity)
+    if lead == 0 and quantity > 0:
+        lots[N_NEW] += 1
+        lots[PAID] += quantity * price
+        lots[LARGEST] = max(lots[LARGEST], quantity)
 
 
 @njit(cache=True)
-def cap_together(view, b, price, quantity, purse) -> int:
-    """Largest purchase for today, up to `quantity`, that fits beside the other new lots for today.
+def cap_together(f: Factory, price: int, quantity: int, lots: np.ndarray) -> int:
+    """Largest purchase for today, up to `quantity`, that fits beside the other new lots.
 
-    A first new lot has the exact test. Together with others it must satisfy a sufficient form of it, whatever the order
-    of signing: all payments of the day, and the production cost of the largest lot, are within the balance.
+    The first new lot has passed the exact test in its bounds (once more if the window sells for today: the test counts
+    items sold). Several must pass a sufficient one, whatever the order of signing: all payments of the day, and the
+    production cost of the largest lot, are within the balance.
     """
-    if purse[N_NEW] == 0:
-        while quantity > 0 and not allows_today(view, b, price, quantity, purse[SOLD_TODAY]):
-            quantity -= 1
+    if lots[N_NEW] == 0:
+        if lots[SOLD] > f.signed_out[0] + f.forced_out:
+            while quantity > 0 and not allows_today(f, price, quantity, lots[SOLD]):
+                quantity -= 1
         return quantity
-    money = int(np.floor(view.balance[b])) - purse[PAID]
-    unit_cost = view.unit_cost[b]
-    left = money - unit_cost * purse[LARGEST_LOT]
-    if left < 0:
-        return 0
-    return min(quantity, money // (price + unit_cost), left // max(1, price))
+    money = whole(f.balance) - lots[PAID]
+    left = money - f.unit_cost * lots[LARGEST]
+    return 0 if left < 0 else min(quantity, money // (price + f.unit_cost), left // price)
 
 
 @njit(cache=True)
-def answer_of(view, b, k, quantities, n_price_levels, row, action) -> tuple[int, int, int]:
-    """(lead, quantity, price) of the contract that the answer may bring; zeros if none."""
+def fit(f: Factory, k: int, grid: Grid, action: int, limits: Limits) -> int:
+    """The answer itself if the bounds of thread `k` and the limits allow it, else the nearest one that they do."""
+    n_quantities, n_leads = grid.quantities.shape[0], limits.rooms.shape[0]
+    row = grid.bounds[k]
     if action == ACCEPT:
-        return view.offer_lead[b, k], view.offer_quantity[b, k], view.offer_price[b, k]
-    if action < OFFER:
-        return 0, 0, 0
-    cell, level = divmod(action - OFFER, n_price_levels)
-    lead, index = divmod(cell, quantities.shape[0])
-    return lead, quantities[index], row[BEST_PRICE] + row[PRICE_SIGN] * price_offset(level, row[N_PRICES], n_price_levels)
-
-
-@njit(cache=True)
-def fit(view, b, k, quantities, n_price_levels, row, action, rooms, dollars, purse) -> int:
-    """The answer itself if its bounds and the limits beside them allow it, else the nearest one that they do.
-
-    Args:
-        row: int32 (M,), bounds of thread `k`.
-        action: any integer.
-        rooms: int64 (L,), items left for each lead time.
-        dollars: int64 (L,), money left for each lead time.
-        purse: see `open_purse`; all zeros switches its test off.
-    """
-    n_quantities, n_leads = quantities.shape[0], rooms.shape[0]
-    together = view.is_buy[b, k] and purse.any()
-    if action == ACCEPT:
-        if not view.has_offer[b, k]:
+        if not f.has_offer[k]:
             return END
-        lead, wanted, price = view.offer_lead[b, k], view.offer_quantity[b, k], view.offer_price[b, k]
-        if row[CAN_ACCEPT] == 1 and wanted <= rooms[lead] and wanted * price <= dollars[lead]:
-            if not together or lead > 0 or cap_together(view, b, price, wanted, purse) == wanted:
-                return ACCEPT
-        level = nearest_level(price, row, n_price_levels)
-    elif action < OFFER or action >= OFFER + n_leads * n_quantities * n_price_levels:
+        lead, wanted, price = f.offer_lead[k], f.offer_quantity[k], f.offer_price[k]
+        fits = row[CAN_ACCEPT] == 1 and wanted <= limits.rooms[lead] and wanted * price <= limits.dollars[lead]
+        if fits and f.is_buy[k] and lead == 0:
+            fits = cap_together(f, price, wanted, limits.lots) == wanted
+        if fits:
+            return ACCEPT
+        level = nearest_level(grid, k, price)
+    elif action < OFFER or action >= OFFER + n_leads * n_quantities * grid.n_price_levels:
         return END
     else:
-        cell, level = divmod(action - OFFER, n_price_levels)
+        cell, level = divmod(action - OFFER, grid.n_price_levels)
         lead, index = divmod(cell, n_quantities)
-        wanted = quantities[index]
-    level = min(level, min(row[N_PRICES], n_price_levels) - 1)
-    price = row[BEST_PRICE] + row[PRICE_SIGN] * price_offset(level, row[N_PRICES], n_price_levels)
-    last = min(row[LAST_LEAD], n_leads - 1)
-    lead = min(lead, last)
+        wanted = grid.quantities[index]
+    level = min(level, min(row[N_PRICES], grid.n_price_levels) - 1)
+    price = price_at(grid, k, level)
     for step in range(2 * n_leads):
-        d = lead + (step + 1) // 2 * (1 if step % 2 == 1 else -1)
-        if d < 0 or d > last:
+        d = min(lead, row[LAST_LEAD]) + (step + 1) // 2 * (1 if step % 2 == 1 else -1)  # 0, +1, -1, +2, ...
+        if d < 0 or d > row[LAST_LEAD]:
             continue
-        most = min(wanted, row[QUANTITY + d], row[QUANTITY + n_leads + d] // price, rooms[d], dollars[d] // price)
+        most = min(wanted, row[QUANTITY + d], row[QUANTITY + n_leads + d] // price)
+        most = min(most, limits.rooms[d], limits.dollars[d] // price)
         if d == 0:
             most = min(most, row[QUANTITY + 2 * n_leads + level])
-        index = np.searchsorted(quantities, most, side="right") - 1
-        if index >= 0 and d == 0 and together:
-            most = cap_together(view, b, price, quantities[index], purse)
-            index = np.searchsorted(quantities, most, side="right") - 1
+        index = largest_index(grid.quantities, most)
+        if index >= 0 and d == 0 and f.is_buy[k]:
+            index = largest_index(grid.quantities, cap_together(f, price, grid.quantities[index], limits.lots))
         if index >= 0:
-            return OFFER + (d * n_quantities + index) * n_price_levels + level
+            return OFFER + (d * n_quantities + index) * grid.n_price_levels + level
     return END
 
 
 @njit(cache=True)
-def nearest_level(price, row, n_price_levels) -> int:
-    """The price level nearest to `price`, the lower one on a tie; the same as `ActionGrid.nearest_level`."""
-    offset = row[PRICE_SIGN] * (price - row[BEST_PRICE])
-    n_levels = min(row[N_PRICES], n_price_levels)
-    if row[N_PRICES] <= n_price_levels:
-        return max(0, min(offset, n_levels - 1))
+def largest_index(quantities: np.ndarray, most: int) -> int:
+    """Index of the largest quantity up to `most`, -1 if there is none."""
+    index = quantities.shape[0] - 1
+    while index >= 0 and quantities[index] > most:
+        index -= 1
+    return index
+
+
+@njit(cache=True)
+def nearest_level(grid: Grid, k: int, price: int) -> int:
+    """The price level nearest to `price`, the lower one on a tie (`ActionGrid.nearest_level`)."""
     best = 0
-    for level in range(1, n_levels):
-        if abs(price_offset(level, row[N_PRICES], n_price_levels) - offset) < abs(
-            price_offset(best, row[N_PRICES], n_price_levels) - offset
-        ):
+    for level in range(min(grid.bounds[k, N_PRICES], grid.n_price_levels)):
+        if abs(price_at(grid, k, level) - price) < abs(price_at(grid, k, best) - price):
             best = level
     return best
 
 
 @njit(cache=True)
-def _mark(k, chosen, executed, quantities, n_price_levels, reason) -> None:
+def _mark(k: int, chosen: int, executed: int, grid: Grid, reason: np.ndarray) -> None:
     """Notes why the joint rule changed an answer; an illegal one stays ILLEGAL."""
     if executed == chosen or reason[k] == ILLEGAL:
         return
@@ -285,5 +337,5 @@ def _mark(k, chosen, executed, quantities, n_price_levels, reason) -> None:
     elif chosen == ACCEPT:
         reason[k] = COUNTERED
     else:
-        a_day = quantities.shape[0] * n_price_levels
+        a_day = grid.quantities.shape[0] * grid.n_price_levels
         reason[k] = SHRUNK if (executed - OFFER) // a_day == (chosen - OFFER) // a_day else MOVED

@@ -4,7 +4,7 @@ Definition of every term: SAFETY.md. Three strengths, so that research can price
 
     off        what SCML's protocol forbids (outside the agenda, accept without an offer)
     feasible   and what makes a shortfall certain, or a payment of today unaffordable
-    covered    and every sale that is not delivered without further purchases, every payment not met without further sales
+    covered    and every sale that needs further purchases, every payment that needs further sales
 
 END is always legal and `wait` only where nothing is to be answered. L1 never proposes a trade of its own.
 """

@@ -66,7 +66,9 @@ def pay_inputs(
 
 
 @njit(cache=True)
-def sell_outputs(quantity: np.ndarray, price: np.ndarray, n_sales: int, forced: int, forced_revenue: int, limit: int) -> tuple[int, float]:
+def sell_outputs(
+    quantity: np.ndarray, price: np.ndarray, n_sales: int, forced: int, forced_revenue: int, limit: int
+) -> tuple[int, float]:
     """Delivers up to `limit` items, best prices first; the exogenous sales form ONE lot, last among equals.
 
     Args:
