@@ -1,0 +1,152 @@
+"""From features to an action: a flat masked head, and one that chooses operation, lead time, price and quantity."""
+
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from algorithms.distribution import draw, entropy, masked_log_softmax, pick
+from algorithms.interface import ActionGrid
+
+Uniform = Callable[[int], Tensor]
+"""Returns float32 (n,) drawn from [0, 1) on the device of the head."""
+
+OFFER, FIRST_OFFER = 3, 3  # index of the operation, and of the first flat action that is an offer
+
+
+class FlatHead(nn.Module):
+    """One masked categorical over all A actions."""
+
+    def __init__(self, n_features: int, grid: ActionGrid) -> None:
+        """Makes the linear layer of logits."""
+        super().__init__()
+        self.grid = grid
+        self.logits = nn.Linear(n_features, grid.n_actions)
+
+    def sample(self, features: Tensor, bounds: Tensor, uniform: Uniform, greedy: bool) -> tuple[Tensor, Tensor]:
+        """Returns (action int64 (n,), log p float32 (n,)) for features (n, H) and bounds (n, M)."""
+        log_prob = masked_log_softmax(self.logits(features), self.grid.mask(bounds, xp=torch))
+        action = log_prob.argmax(-1) if greedy else draw(log_prob, uniform(len(log_prob)))
+        return action, pick(log_prob, action)
+
+    def legal(self, bounds: Tensor, action: Tensor) -> Tensor:
+        """Returns what `evaluate` needs to know of the bounds: bool (n, A), the mask."""
+        return self.grid.mask(bounds, xp=torch)
+
+    def evaluate(self, features: Tensor, legal: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (log p, entropy) of each row, float32 (n,)."""
+        log_prob = masked_log_softmax(self.logits(features), legal)
+        return pick(log_prob, action), entropy(log_prob)
+
+
+class FactoredHead(nn.Module):
+    """Operation, then lead time, then price level, then quantity, each given those before it.
+
+        log p(a) = log p(op) + [op = offer] (log p(lead) + log p(price | lead) + log p(quantity | lead, price))
+
+    The masks of the factors follow from the bounds: a lead is allowed if some price allows one item on it, a price if
+    its cap on that lead is at least one item, a quantity up to the cap. So every legal flat action, and no other, can
+    be reached, and the flat mask (thousands of columns) is never made. The entropy follows the same chain, with the
+    taken lead and price standing for their expectation: unbiased over the actions the policy takes; its gradient leaves
+    out how the earlier factors shift the later ones' weight. Greedy takes the best of each factor in turn.
+    """
+
+    def __init__(self, n_features: int, grid: ActionGrid) -> None:
+        """Makes a linear layer of logits per factor; lead and price are embedded for the factors after them."""
+        super().__init__()
+        self.grid = grid
+        self.n_leads, self.n_quantities, self.n_prices = cast(tuple[int, int, int], grid.factors)
+        self.operation = nn.Linear(n_features, 4)
+        self.lead = nn.Linear(n_features, self.n_leads)
+        self.lead_embedding = nn.Embedding(self.n_leads, n_features)
+        self.price = nn.Linear(n_features, self.n_prices)
+        self.price_embedding = nn.Embedding(self.n_prices, n_features)
+        self.quantity = nn.Linear(n_features, self.n_quantities)
+        self._widths = [4, self.n_leads, self.n_prices, self.n_quantities]
+        self.quantities: Tensor
+        self.register_buffer("quantities", torch.as_tensor(np.asarray(grid.quantities)), persistent=False)
+
+    def sample(self, features: Tensor, bounds: Tensor, uniform: Uniform, greedy: bool) -> tuple[Tensor, Tensor]:
+        """Returns (action int64 (n,), log p float32 (n,)) for features (n, H) and bounds (n, M)."""
+
+        def choose(log_prob: Tensor) -> Tensor:
+            return log_prob.argmax(-1) if greedy else draw(log_prob, uniform(len(log_prob)))
+
+        operation = masked_log_softmax(self.operation(features), self.grid.ops(bounds, xp=torch))
+        action = choose(operation)
+        log_prob = pick(operation, action)
+        offers = (action == OFFER).nonzero().squeeze(-1)
+        if len(offers):
+            x, caps = features[offers], self.grid.caps(bounds[offers], xp=torch)
+            leads = masked_log_softmax(self.lead(x), self._lead_mask(caps))
+            lead = choose(leads)
+            x, caps = self._given(x, self.lead_embedding, lead), caps[torch.arange(len(x), device=x.device), lead]
+            prices = masked_log_softmax(self.price(x), self._price_mask(caps))
+            price = choose(prices)
+            x = self._given(x, self.price_embedding, price)
+            quantities = masked_log_softmax(self.quantity(x), self._quantity_mask(pick(caps, price)))
+            quantity = choose(quantities)
+            log_prob[offers] += pick(leads, lead) + pick(prices, price) + pick(quantities, quantity)
+            action[offers] = FIRST_OFFER + (lead * self.n_quantities + quantity) * self.n_prices + price
+        return action, log_prob
+
+    def legal(self, bounds: Tensor, action: Tensor) -> Tensor:
+        """Returns bool (n, 4 + L + P + Q): the masks of operation, lead, price and quantity along each row's action.
+
+        They depend on bounds and action only, so an update of many epochs makes them once. The last three mean
+        something only where the action is an offer.
+        """
+        legal = torch.ones(len(bounds), sum(self._widths), dtype=torch.bool, device=bounds.device)
+        legal[:, :4] = self.grid.ops(bounds, xp=torch)
+        offers = (action >= FIRST_OFFER).nonzero().squeeze(-1)
+        lead, price, _ = self._factors(action[offers])
+        caps = self.grid.caps(bounds[offers], xp=torch)
+        caps_of_lead = caps[torch.arange(len(lead), device=lead.device), lead]
+        masks = [self._lead_mask(caps), self._price_mask(caps_of_lead), self._quantity_mask(pick(caps_of_lead, price))]
+        legal[offers, 4:] = torch.cat(masks, dim=-1)
+        return legal
+
+    def evaluate(self, features: Tensor, legal: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (log p, entropy) of each row, float32 (n,)."""
+        operation = masked_log_softmax(self.operation(features), legal[:, :4])
+        log_prob, chaos = pick(operation, action.clamp(max=OFFER)), entropy(operation)
+        offers = (action >= FIRST_OFFER).nonzero().squeeze(-1)
+        if len(offers):
+            x = features[offers]
+            _, lead_mask, price_mask, quantity_mask = legal[offers].split(self._widths, dim=-1)
+            lead, price, quantity = self._factors(action[offers])
+            leads = masked_log_softmax(self.lead(x), lead_mask)
+            x = self._given(x, self.lead_embedding, lead)
+            prices = masked_log_softmax(self.price(x), price_mask)
+            x = self._given(x, self.price_embedding, price)
+            quantities = masked_log_softmax(self.quantity(x), quantity_mask)
+            chosen = pick(leads, lead) + pick(prices, price) + pick(quantities, quantity)
+            log_prob = log_prob.index_add(0, offers, chosen)
+            chaos = chaos.index_add(0, offers, entropy(leads) + entropy(prices) + entropy(quantities))
+        return log_prob, chaos
+
+    def _factors(self, offer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns (lead, price level, quantity index) of flat actions that are offers."""
+        rest = offer - FIRST_OFFER
+        cell = torch.div(rest, self.n_prices, rounding_mode="floor")
+        lead = torch.div(cell, self.n_quantities, rounding_mode="floor")
+        return lead, rest % self.n_prices, cell % self.n_quantities
+
+    def _given(self, features: Tensor, embedding: nn.Embedding, chosen: Tensor) -> Tensor:
+        return torch.tanh(features + embedding(chosen))
+
+    def _lead_mask(self, caps: Tensor) -> Tensor:
+        return caps.amax(-1) >= self.quantities[0]  # (n, L) from (n, L, P)
+
+    def _price_mask(self, caps_of_lead: Tensor) -> Tensor:
+        return caps_of_lead >= self.quantities[0]  # (n, P)
+
+    def _quantity_mask(self, cap: Tensor) -> Tensor:
+        return self.quantities <= cap.unsqueeze(-1)  # (n, Q) from (n,)
+
+
+def make_head(n_features: int, grid: ActionGrid) -> FlatHead | FactoredHead:
+    """Returns the head that the grid calls for."""
+    return FlatHead(n_features, grid) if grid.factors is None else FactoredHead(n_features, grid)

@@ -1,0 +1,97 @@
+"""What a learner expects of an environment: arrays and a grid of actions. Nothing here imports an environment.
+
+Shapes: E worlds, N agents, F teams of K = N / F agents (agent n belongs to team n // K), D observation columns,
+S state columns, M bounds of one agent, A actions.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+class ActionGrid(Protocol):
+    """The meaning of an action index, and which indices are legal under an agent's compact bounds.
+
+    A grid with `factors = (L, Q, P)` (lead times, quantities, price levels) is laid out as
+
+        0 wait, 1 end, 2 accept, 3 + (lead * Q + quantity) * P + price
+
+    and answers `ops` and `caps` too, so that a policy may choose operation, lead, price and quantity one after the
+    other without ever expanding the flat mask. A plain Discrete space has `factors = None` and only `mask`.
+    A grid that a checkpoint is to rebuild is a dataclass whose fields are numbers, strings or sequences of them.
+    """
+
+    n_actions: int
+    factors: tuple[int, int, int] | None
+    quantities: np.ndarray
+
+    def mask(self, bounds: Any, xp: Any = np) -> Any:
+        """Returns bool (..., A), True where the action is legal, from int (..., M)."""
+
+    def ops(self, bounds: Any, xp: Any = np) -> Any:
+        """Returns bool (..., 4): may the agent wait, end, accept, offer?"""
+
+    def caps(self, bounds: Any, xp: Any = np) -> Any:
+        """Returns int (..., L, P), the largest legal quantity (items) of each lead time and price level."""
+
+
+class VectorEnv(Protocol):
+    """E worlds that step together and write their arrays in place (the same objects for the life of the env).
+
+    `reset` and `step` fill, for what happens next:
+        observation: float32 (E, N, D).
+        state: float32 (E, F, S), what a centralised critic sees.
+        bounds: int32 (E, N, M), what `action_grid` makes masks of.
+        active: bool (E, N), True where the agent decides at this step; actions of others are ignored.
+
+    and `step` fills, for what just happened:
+        reward: float32 (E, F), shared by the agents of the team.
+        elapsed: float32 (E, F), time that passed; the step is discounted by gamma ** elapsed.
+        terminated, truncated: bool (E, F). A team that is done stays inactive, with zero reward, until every team of
+            its world is done; then the world is reset within the same step and the arrays above show its new episode.
+        final_observation, final_state, final_active: the last view of a team that ended at this step.
+        executed: int64 (E, N), the action carried out; it differs from the chosen one where the env overruled it.
+        episodes: list of one dict per ended episode, {"world": int, "seed": int, "return": [F floats],
+            "length": int, ...numbers}; the reader clears it.
+    """
+
+    n_worlds: int
+    n_agents: int
+    n_teams: int
+    observation: np.ndarray
+    state: np.ndarray
+    bounds: np.ndarray
+    active: np.ndarray
+    reward: np.ndarray
+    elapsed: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    executed: np.ndarray
+    final_observation: np.ndarray
+    final_state: np.ndarray
+    final_active: np.ndarray
+    episodes: list[dict[str, Any]]
+    action_grid: ActionGrid
+    agent_names: list[str]
+    observation_names: list[str]
+    config: dict[str, Any]
+
+    def reset(self, seed: int | None) -> None:
+        """Starts every world anew; the seeds of all its episodes follow from `seed`."""
+
+    def step(self, actions: np.ndarray) -> None:
+        """Carries out int64 (E, N) and fills the arrays."""
+
+    def close(self) -> None:
+        """Frees what the worlds hold."""
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """A vector environment that can be put back into a state; without it a resumed run starts new episodes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns numbers, strings, arrays, and lists and dicts of them."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts every world, and all the arrays, back to where `state_dict` was called."""

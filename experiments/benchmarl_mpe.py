@@ -1,0 +1,127 @@
+"""Trains BenchMARL's MAPPO or IPPO on mpe2's simple_spread and writes one JSON.
+
+Runs in its own virtual environment (`pip install benchmarl==1.5.2 torch==2.13.0 mpe2==1.1.1`), never in ours:
+`compare_mpe.py` starts it and reads the JSON. TorchRL 0.11 looks MPE up inside PettingZoo, which it left, so the task
+below hands TorchRL's PettingZooWrapper the mpe2 env itself. Everything else is BenchMARL as shipped, but for one point
+in its favour: as shipped, BenchMARL seeds all training environments alike (the same layouts in each of them at the
+first episode); here each is seeded on its own.
+"""
+
+import argparse
+import itertools
+import json
+import tempfile
+import time
+import warnings
+
+import numpy as np
+import torch
+from benchmarl.algorithms import IppoConfig, MappoConfig
+from benchmarl.environments.pettingzoo.common import PettingZooClass
+from benchmarl.experiment import Callback, Experiment, ExperimentConfig
+from benchmarl.models.mlp import MlpConfig
+from mpe2 import simple_spread_v3
+from torchrl.envs.libs.pettingzoo import PettingZooWrapper
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+warnings.filterwarnings("ignore")
+
+
+class SpreadTask(PettingZooClass):
+    """mpe2's simple_spread with discrete actions; each environment made has a seed of its own."""
+
+    def get_env_fun(self, num_envs, continuous_actions, seed, device):
+        """Returns a constructor; every call of it uses the next seed."""
+        seeds = itertools.count(1000 * seed)
+
+        def make():
+            env = simple_spread_v3.parallel_env(**self.config, continuous_actions=continuous_actions)
+            return PettingZooWrapper(
+                env=env, return_state=True, categorical_actions=True, device=device, seed=next(seeds)
+            )
+
+        return make
+
+
+class Curve(Callback):
+    """Keeps the mean training return of every batch and the CPU seconds up to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.points = []
+        self.start = time.process_time()
+
+    def on_batch_collected(self, batch):
+        """Appends (frames, return averaged over episodes and agents, CPU seconds)."""
+        done = batch.get(("next", "done")).squeeze(-1)
+        returns = batch.get(("next", "agent", "episode_reward"))[done]
+        cpu = time.process_time() - self.start
+        self.points.append([self.experiment.total_frames, float(returns.mean()), cpu])
+
+
+@torch.no_grad()
+def evaluate(experiment: Experiment, episodes: int, max_cycles: int, first_seed: int, greedy: bool) -> list[float]:
+    """Returns the return of each held-out episode, averaged over the agents."""
+    env = simple_spread_v3.parallel_env(max_cycles=max_cycles, continuous_actions=False)
+    mode = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
+    returns = []
+    with set_exploration_type(mode):
+        for episode in range(episodes):
+            observation, _ = env.reset(seed=first_seed + episode)
+            total, td = 0.0, experiment.test_env.reset()
+            while env.agents:
+                rows = np.stack([observation[name] for name in env.possible_agents])
+                td.set(("agent", "observation"), torch.as_tensor(rows))
+                action = experiment.policy(td)[("agent", "action")].reshape(-1).tolist()
+                observation, reward, _, _, _ = env.step(dict(zip(env.possible_agents, action, strict=True)))
+                total += sum(reward.values()) / len(reward)
+            returns.append(total)
+    return returns
+
+
+def main() -> int:
+    """Trains, evaluates on held-out seeds, prints and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, help="JSON: algo, seed and the settings shared with ours")
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    settings = json.loads(args.settings)
+    torch.set_num_threads(1)
+
+    task = SpreadTask("SIMPLE_SPREAD", {"N": 3, "local_ratio": 0.5, "max_cycles": settings["max_cycles"]})
+    algorithm = {"mappo": MappoConfig, "ippo": IppoConfig}[settings["algo"]].get_from_yaml()
+    algorithm.clip_epsilon, algorithm.lmbda = settings["clip"], settings["gae_lambda"]
+    algorithm.entropy_coef = settings["entropy"]
+    model = MlpConfig(num_cells=settings["hidden"], layer_class=torch.nn.Linear, activation_class=torch.nn.Tanh)
+    config = ExperimentConfig.get_from_yaml()
+    config.prefer_continuous_actions = False
+    config.gamma, config.lr = settings["gamma"], settings["lr"]
+    config.clip_grad_val = settings["max_grad_norm"]
+    config.max_n_frames = settings["frames"]
+    config.on_policy_n_envs_per_worker = settings["n_worlds"]
+    config.on_policy_collected_frames_per_batch = settings["n_worlds"] * settings["n_steps"]
+    config.on_policy_n_minibatch_iters = settings["epochs"]
+    config.on_policy_minibatch_size = settings["n_worlds"] * settings["n_steps"] // settings["minibatches"]
+    config.evaluation, config.render, config.loggers, config.create_json = False, False, [], False
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_folder = folder
+        curve = Curve()
+        experiment = Experiment(task, algorithm, model, settings["seed"], config, model, [curve])
+        curve.start = cpu, wall = time.process_time(), time.perf_counter()
+        curve.start = cpu
+        experiment.run()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        scores = {
+            name: evaluate(experiment, settings["eval_episodes"], settings["max_cycles"], settings["eval_seed"], greedy)
+            for name, greedy in (("greedy", True), ("sampled", False))
+        }
+    result = {"library": "benchmarl", "settings": settings, "cpu_seconds": cpu, "wall_seconds": wall}
+    result |= {"agent_steps": settings["frames"] * 3, "curve": curve.points, "evaluation": scores}
+    with open(args.out, "w") as file:
+        json.dump(result, file)
+    print(f"{settings['algo']} seed {settings['seed']}: cpu {cpu:.0f} s, greedy {np.mean(scores['greedy']):.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

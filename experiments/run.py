@@ -1,0 +1,194 @@
+"""Trains MAPPO or IPPO on any environment.   python experiments/run.py --algo mappo --env mpe2:simple_spread_v3
+
+`--env` is an id of scml_marl_env, or "package:module" of any PettingZoo ParallelEnv. The folder of the run receives
+config.json, metrics.csv (columns: algorithms/log.py), TensorBoard events, evaluations.jsonl, checkpoints/ and
+summary.json. `--resume FOLDER` goes on from its newest checkpoint with its config; further flags override that.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from algorithms.interface import VectorEnv
+from algorithms.ippo import IPPO
+from algorithms.mappo import MAPPO, CriticSees
+from algorithms.ppo import PPO, PPOConfig, Shapes
+from algorithms.train import TrainConfig, train
+from algorithms.vector import ParallelVectorEnv, parallel_env
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """Which worlds, and how many at once."""
+
+    env: str
+    """id of scml_marl_env, or package:module of a PettingZoo ParallelEnv such as mpe2:simple_spread_v3"""
+    env_options: tuple[str, ...] = ()
+    """key=value arguments of the environment; values are read as JSON where they are JSON"""
+    n_worlds: int = 8
+    """worlds that are stepped together (E)"""
+    eval_worlds: int = 8
+    """worlds that are stepped together in evaluations"""
+    workers: int = 0
+    """processes for the worlds of scml_marl_env, 0 for this one"""
+    teams: Literal["agent", "all"] = "agent"
+    """ParallelEnv only: every agent has its own reward, or all share the mean"""
+    agent_id: bool | None = None
+    """ParallelEnv only: append the agent's one-hot to its observation; by default where agents' spaces differ"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run, reproducible from this alone."""
+
+    algo: Literal["mappo", "ippo"] = "mappo"
+    """what the critic sees: the team (mappo) or each agent's own observation (ippo)"""
+    critic_sees: CriticSees = "state"
+    """mappo only: the env's state, or the pooled observations of the team's threads"""
+    seed: int = 0
+    """fixes weights, draws and training worlds"""
+    device: str = "cpu"
+    """where the networks live: cpu, cuda, cuda:1, ..."""
+    threads: int = 1
+    """threads of torch on the CPU; more than one rarely helps networks of this size"""
+    out: Path | None = None
+    """folder of the run, by default runs/ENV-ALGO-SEED-TIME"""
+    resume: Path | None = None
+    """folder of a run to go on with"""
+    env: EnvConfig = field(default_factory=lambda: EnvConfig(env=""))
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Trains, prints the held-out gain over the random masked policy, and returns 0."""
+    config = parse(sys.argv[1:] if argv is None else argv)
+    folder = config.resume or config.out
+    if folder is None:
+        name = f"{config.env.env}-{config.algo}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = Path("runs") / name.replace(":", ".").replace("/", ".")
+    if config.resume is None and (folder / "metrics.csv").exists():
+        raise SystemExit(f"{folder} already holds a run; go on with --resume {folder}, or choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    about = to_json(config)
+    (folder / "config.json").write_text(json.dumps(about, indent=1))
+    torch.set_num_threads(config.threads)
+
+    env = make_env(config, config.seed, config.env.n_worlds)
+    eval_env = make_env(config, config.train.eval_seed, config.env.eval_worlds) if config.train.eval_every else None
+    learner = make_learner(config, Shapes.of(env))
+    summary = train(
+        learner,
+        env,
+        eval_env,
+        config.train,
+        folder,
+        config.seed,
+        resume=config.resume is not None,
+        title=f"{config.algo} on {config.env.env}, seed {config.seed} -> {folder}",
+        about=about,
+    )
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    print(describe(summary, folder))
+    for made in (env, eval_env):
+        if made is not None:
+            made.close()
+    return 0
+
+
+def parse(argv: list[str]) -> RunConfig:
+    """Returns the config of the flags; with --resume, of the flags over the saved config of that run."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--resume", type=Path)
+    folder = early.parse_known_args(argv)[0].resume
+    default = RunConfig()
+    if folder is not None:
+        if not (folder / "config.json").is_file():
+            raise SystemExit(f"{folder} holds no config.json; --resume takes the folder of an earlier run.")
+        default = from_json(RunConfig, json.loads((folder / "config.json").read_text()))
+    config = tyro.cli(RunConfig, args=argv, default=default, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
+    if not config.env.env:
+        raise SystemExit("Say which environment: --env ID, or --env mpe2:simple_spread_v3.")
+    return config
+
+
+def make_env(config: RunConfig, seed: int, n_worlds: int) -> VectorEnv:
+    """Returns the vector environment; scml_marl_env is imported only if one of its ids is asked for."""
+    options = dict(read_option(text) for text in config.env.env_options)
+    if ":" not in config.env.env:
+        import scml_marl_env
+
+        return scml_marl_env.make_vector(
+            config.env.env, n_worlds=n_worlds, seed=seed, workers=config.env.workers, **options
+        )
+    constructor = parallel_env(config.env.env)
+    reads_state = config.algo == "mappo" and config.critic_sees == "state"
+    return ParallelVectorEnv(
+        [lambda: constructor(**options)] * n_worlds,
+        seed=seed,
+        teams=config.env.teams,
+        state="env" if reads_state else "none",
+        agent_id=config.env.agent_id,
+    )
+
+
+def make_learner(config: RunConfig, shapes: Shapes) -> PPO:
+    """Returns the algorithm with fresh weights."""
+    if config.algo == "ippo":
+        return IPPO(shapes, config.ppo, config.seed, config.device)
+    return MAPPO(shapes, config.ppo, config.seed, config.device, config.critic_sees)
+
+
+def read_option(text: str) -> tuple[str, Any]:
+    """Returns (key, value) of "key=value"."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SystemExit(f"--env-options takes key=value, got {text!r}.")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def describe(summary: dict[str, Any], folder: Path) -> str:
+    """Returns the last lines that a run prints."""
+    lines = [f"{summary['decisions']:,} decisions in {summary['seconds']:.0f} s; {folder}"]
+    if "gain" in summary:
+        for name, words in (("random", "random masked policy"), ("trained", "trained policy"), ("gain", "gain")):
+            mean, low, high = (summary[name][key] for key in ("mean", "low", "high"))
+            lines.append(f"held-out return, {words:<21} {mean:10.4g}   95 % interval [{low:.4g}, {high:.4g}]")
+    return "\n".join(lines)
+
+
+def to_json(config: RunConfig) -> dict[str, Any]:
+    """Returns the config as JSON; where the run lives is not part of it."""
+    saved = dataclasses.asdict(config)
+    del saved["out"], saved["resume"]
+    return saved
+
+
+def from_json(cls: type, saved: dict[str, Any]) -> Any:
+    """Returns a frozen dataclass, nested ones included, from what `to_json` returned."""
+    types = {f.name: f.type for f in dataclasses.fields(cls)}
+    values = {}
+    for name, value in saved.items():
+        if name not in types:
+            raise SystemExit(
+                f"The saved config has {name!r}, which {cls.__name__} does not know; it has {list(types)}."
+            )
+        if isinstance(value, dict):
+            value = from_json(types[name], value)
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

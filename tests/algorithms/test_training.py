@@ -1,0 +1,129 @@
+"""The loop around the learner: logs, evaluation, command line."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from algorithms import log
+from algorithms.evaluate import evaluate, interval, returns_of
+from algorithms.policy import Policy
+from algorithms.vector import ParallelVectorEnv
+from experiments import run
+from tests.algorithms import probes
+from tests.algorithms.grids import SmallGrid, random_bounds
+from tests.algorithms.worlds import Gaps
+
+FLAGS = ["--env", "tests.algorithms.probes:RightAction", "--n-worlds", "4", "--n-steps", "16", "--eval-every", "5"]
+FLAGS += ["--eval-episodes", "64", "--actor-hidden", "16", "--critic-hidden", "16", "--lr", "1e-2", "--entropy", "0"]
+
+
+def test_the_command_trains_logs_evaluates_and_resumes(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run.main([*FLAGS, "--algo", "ippo", "--out", str(folder), "--total-steps", "2560"]) == 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["world_steps"] == summary["decisions"] == 2560
+    assert summary["trained"]["mean"] > 0.9 and summary["gain"]["low"] > 0.2
+    assert "gain" in capsys.readouterr().out
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40 and list(rows[0]) == list(log.COLUMNS)
+    assert [row["update"] for row in rows if row["eval/return"]] == ["1", "6", "11", "16", "21", "26", "31", "36"]
+    assert all(float(row["time/env"]) > 0 and float(row["time/learn"]) > 0 for row in rows)
+    assert list(folder.glob("events.out.tfevents*"))
+    lines = log.read_evaluations(folder)
+    assert [line["policy"] for line in lines] == ["random"] + ["trained"] * 9
+    seeds = {tuple(episode["seed"] for episode in line["episodes"]) for line in lines}
+    assert len(seeds) == 1 and len(set(seeds.pop())) == 64  # the same 64 held-out worlds every time
+
+    with pytest.raises(SystemExit, match="already holds a run"):
+        run.main([*FLAGS, "--out", str(folder)])
+    assert run.main(["--resume", str(folder), "--total-steps", "3200"]) == 0
+    assert len(log.read_metrics(folder)) == 50
+    saved = json.loads((folder / "config.json").read_text())
+    assert saved["algo"] == "ippo" and saved["train"]["total_steps"] == 3200 and saved["ppo"]["lr"] == 0.01
+
+
+def test_every_field_is_a_flag_with_words(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--help"])
+    text = capsys.readouterr().out
+    for name in (
+        "algo",
+        "env",
+        "env-options",
+        "n-worlds",
+        "total-steps",
+        "max-minutes",
+        "lr-end",
+        "target-kl",
+        "resume",
+    ):
+        assert f"--{name}" in text
+
+
+def test_config_survives_json():
+    config = run.parse(["--env", "x", "--critic-hidden", "3", "4", "5", "--value-clip", "0.2", "--env-options", "a=1"])
+    again = run.from_json(run.RunConfig, json.loads(json.dumps(run.to_json(config))))
+    assert again == config and again.ppo.critic_hidden == (3, 4, 5)
+
+
+def test_options_are_json_or_text():
+    assert run.read_option("N=3") == ("N", 3) and run.read_option("a.b=null") == ("a.b", None)
+    assert run.read_option("engine=fast") == ("engine", "fast")
+    with pytest.raises(SystemExit, match="key=value"):
+        run.read_option("N")
+
+
+def test_an_undocumented_metric_is_refused(tmp_path):
+    writer = log.RunLog(tmp_path)
+    with pytest.raises(ValueError, match="loss/secret"):
+        writer.write({"update": 1, "world_steps": 1, "decisions": 1, "loss/secret": 0.0}, [])
+    writer.close()
+
+
+def test_other_numbers_of_episodes_are_averaged():
+    episodes = [{"world": 0, "seed": 1, "return": [1.0], "length": 3, "paid": 2.0}, {"return": [3.0], "paid": 4.0}]
+    assert log.numbers_of(episodes) == {"paid": 3.0}
+
+
+def test_evaluation_plays_the_first_episodes_of_every_world_and_repeats():
+    env = ParallelVectorEnv(probes.constructors(probes.RightAction, 3))
+    policy = Policy.uniform(1, env.action_grid)
+    first, again = (evaluate(env, policy, seed=11, episodes=7) for _ in range(2))
+    assert first == again and [e["world"] for e in first] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert evaluate(env, policy, seed=12, episodes=7) != first
+
+
+def test_the_uniform_policy_takes_each_legal_choice_alike():
+    grid, rng = SmallGrid(), np.random.default_rng(0)
+    bounds = np.repeat(np.array([[0, 1, 0, 2, 0, 1, 0, 0, 5]], np.int32), 60_000, 0)
+    action = Policy.uniform(1, grid).act(np.zeros((60_000, 1), np.float32), bounds, rng)
+    share = np.bincount(action, minlength=grid.n_actions) / len(action)
+    # end 1/2; offer 1/2, lead 1/2 each; lead 0: price 0 with 1 or 2 items, price 2 with 1; lead 1: price 2 with 1, 2, 5
+    expected = np.zeros(grid.n_actions)
+    expected[1] = 1 / 2
+    expected[[3, 6]], expected[5], expected[[14, 17, 20]] = 1 / 16, 1 / 8, 1 / 12
+    assert share == pytest.approx(expected, abs=0.01) and share[expected == 0].sum() == 0
+
+
+def test_uniform_actions_are_legal_under_random_bounds():
+    grid, rng = SmallGrid(), np.random.default_rng(1)
+    bounds = random_bounds(rng, 5000, grid)
+    action = Policy.uniform(2, grid).act(np.zeros((5000, 2), np.float32), bounds, rng)
+    assert np.take_along_axis(grid.mask(bounds), action[:, None], 1).all()
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    found = [interval(rng.exponential(size=20)) for _ in range(150)]
+    assert 0.86 <= np.mean([low <= 1 <= high for _, low, high in found]) <= 0.99
+    assert all(low < mean < high for mean, low, high in found)
+    assert interval(np.ones(5)) == (1.0, 1.0, 1.0)
+
+
+def test_idle_agents_are_asked_nothing_in_evaluation():
+    env = Gaps(n_worlds=4)
+    episodes = evaluate(env, Policy.uniform(2, env.action_grid), seed=0, episodes=8)
+    assert len(episodes) == 8 and set(returns_of(episodes)) <= {-1.0, 0.0, 1.0}
