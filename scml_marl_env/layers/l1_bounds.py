@@ -5,7 +5,22 @@ from numba import njit
 
 from scml_marl_env import actions
 from scml_marl_env.actions import BEST_PRICE, CAN_ACCEPT, CAN_END, CAN_WAIT, LAST_LEAD, N_PRICES, PRICE_SIGN, QUANTITY
-from scml_marl_env.layers.l1_factory import Factory, is_pending, look, total_hope
+from scml_marl_env.layers.l1_factory import (
+    ACTIVE,
+    BUYS,
+    HAS_OFFER,
+    HOPE,
+    OFFER_LEAD,
+    OFFER_PRICE,
+    OFFER_QUANTITY,
+    OUT,
+    PENDING,
+    SENT_LEAD,
+    SENT_PRICE,
+    SENT_QUANTITY,
+    Factory,
+    look,
+)
 from scml_marl_env.layers.l1_rooms import (
     COVERED,
     NO_LIMIT,
@@ -35,17 +50,16 @@ def write_bounds(view, b: int, shield: int, useful: bool, n_price_levels: int, o
         out: int32 (K, M), written in full.
     """
     f = look(view, b)
-    n_leads = f.signed_in.shape[0]
+    n_leads = f.signed.shape[1]
     out[:, :] = 0
     rooms, dollars = np.empty(n_leads, np.int64), np.empty(n_leads, np.int64)
     model = np.full(2, -1, np.int64)  # the first active thread of each side: the others differ in CAN_ACCEPT only
     for k in range(out.shape[0]):
-        if not (f.alive[k] and f.on_turn[k]):
+        side = 1 - f.threads[k, BUYS]
+        if not f.threads[k, ACTIVE]:
             out[k, CAN_WAIT] = 1
-        elif f.is_buy[k] and model[0] < 0:
-            model[0] = k
-        elif not f.is_buy[k] and model[1] < 0:
-            model[1] = k
+        elif model[side] < 0:
+            model[side] = k
     for side in range(2):
         if model[side] < 0:
             continue
@@ -54,7 +68,7 @@ def write_bounds(view, b: int, shield: int, useful: bool, n_price_levels: int, o
         low, high = view.price_low[b, side], view.price_high[b, side]
         _write_row(f, side == 0, low, high, shield, n_price_levels, rooms, dollars, row)
         for k in range(model[side], out.shape[0]):
-            if f.alive[k] and f.on_turn[k] and f.is_buy[k] == (side == 0):
+            if f.threads[k, ACTIVE] and f.threads[k, BUYS] == 1 - side:
                 out[k] = row
                 out[k, CAN_ACCEPT] = 1 if _can_accept(f, k, shield, n_price_levels, rooms, dollars, row) else 0
 
@@ -79,12 +93,12 @@ def write_limits(f: Factory, buying: bool, shield: int, useful: bool, rooms: np.
         return
     reserved = np.zeros(rooms.shape[0], np.int64)
     if not buying:
-        write_sale_rooms(f, shield, inputs_today(f, shield, total_hope(f)), reserved, rooms)
+        write_sale_rooms(f, shield, inputs_today(f, shield, f.threads[:, HOPE].sum()), reserved, rooms)
         return
     if shield == COVERED:
-        for k in range(f.alive.shape[0]):
-            if is_pending(f, k) and f.is_buy[k]:
-                reserved[f.sent_lead[k]] += f.sent_quantity[k] * f.sent_price[k]
+        for thread in f.threads:
+            if thread[PENDING] and thread[BUYS]:
+                reserved[thread[SENT_LEAD]] += thread[SENT_QUANTITY] * thread[SENT_PRICE]
     write_budgets(money_of(f, shield), reserved, dollars)
 
 
@@ -114,7 +128,7 @@ def _write_row(
         prices = np.empty(caps.shape[0], np.int64)
         for level in range(caps.shape[0]):
             prices[level] = low + price_offset(level, n_prices, n_price_levels)
-        write_caps_today(f, prices, f.signed_out[0] + f.forced_out, caps)
+        write_caps_today(f, prices, f.signed[OUT, 0] + f.forced_out, caps)
         for level in range(caps.shape[0]):
             caps[level] = min(caps[level], max(0, dollars[0] // max(1, prices[level])))
     row[today : today + caps.shape[0]] = caps
@@ -131,14 +145,15 @@ def _can_accept(
     f: Factory, k: int, shield: int, n_price_levels: int, rooms: np.ndarray, dollars: np.ndarray, row: np.ndarray
 ) -> bool:
     """Whether the partner's very offer, on the grid or not, may be accepted."""
-    if not f.has_offer[k]:
+    thread = f.threads[k]
+    if not thread[HAS_OFFER]:
         return False
-    lead, quantity, price = f.offer_lead[k], f.offer_quantity[k], f.offer_price[k]
+    lead, quantity, price = thread[OFFER_LEAD], thread[OFFER_QUANTITY], thread[OFFER_PRICE]
     if lead > f.last_lead or quantity > rooms[lead] or quantity * price > dollars[lead]:
         return False
-    if not f.is_buy[k] or lead > 0 or shield == OFF:
+    if not thread[BUYS] or lead > 0 or shield == OFF:
         return True
     level = price - row[BEST_PRICE]
     if row[N_PRICES] <= n_price_levels and quantity <= row[QUANTITY + 2 * rooms.shape[0] + level]:
         return True
-    return allows_today(f, price, quantity, f.signed_out[0] + f.forced_out)
+    return allows_today(f, price, quantity, f.signed[OUT, 0] + f.forced_out)

@@ -1,13 +1,30 @@
-"""What L1 reads of one factory of a `FactoryView`, under short names: rows instead of batches."""
+"""What L1 reads of one factory of a `FactoryView`: a few numbers under short names, and two small tables.
+
+Kernels hand it on to each other; an array costs a kernel call several nanoseconds of reference counting, so the rows of
+a view are packed into tables instead of being passed one by one.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+# Rows of `Factory.signed`, each by lead time.
+IN, OUT, COST, REVENUE = range(4)
+
+# Columns of `Factory.threads`.
+BUYS = 0  # 1 if the partner is a supplier
+ACTIVE = 1  # 1 if it waits for our answer
+PENDING = 2  # 1 if an offer of ours may still be accepted (an answer that is due now takes it back)
+GOES_ON = 3  # 1 if a round follows the present one
+HOPE = 4  # items that it can bring today at most, over everything that may still happen in it
+HAS_OFFER, OFFER_QUANTITY, OFFER_LEAD, OFFER_PRICE = 5, 6, 7, 8  # on the table
+SENT_QUANTITY, SENT_LEAD, SENT_PRICE = 9, 10, 11  # our last one
+N_COLUMNS = 12
+
 
 class Factory(NamedTuple):
-    """One factory at the moment of a window. Arrays are views into the `FactoryView`."""
+    """One factory at the moment of a window."""
 
     lines: int  # n_lines
     unit_cost: int
@@ -15,10 +32,8 @@ class Factory(NamedTuple):
     perishable: bool
     supplied: bool  # inputs can still come on a later day
     last_level: bool
-    first_mover: bool
     max_quantity: int
     last_lead: int
-    last_round: int
     days_left: int  # today included
     balance: float
     stock: int
@@ -30,33 +45,43 @@ class Factory(NamedTuple):
     best_sale: int  # highest price of the sell agenda
     price_growth: float  # the most by which that price can rise in a day
     n_lots: int
-    lot_quantity: np.ndarray  # (C,)
-    lot_price: np.ndarray  # (C,)
-    signed_in: np.ndarray  # (L,)
-    signed_out: np.ndarray  # (L,)
-    signed_cost: np.ndarray  # (L,)
-    signed_revenue: np.ndarray  # (L,)
-    is_buy: np.ndarray  # (K,)
-    alive: np.ndarray  # (K,)
-    on_turn: np.ndarray  # (K,)
-    round: np.ndarray  # (K,)
-    has_offer: np.ndarray  # (K,)
-    offer_quantity: np.ndarray  # (K,)
-    offer_lead: np.ndarray  # (K,)
-    offer_price: np.ndarray  # (K,)
-    pending: np.ndarray  # (K,) bool, an offer of ours may still be accepted: an answer given now would take it back
-    sent_quantity: np.ndarray  # (K,)
-    sent_lead: np.ndarray  # (K,)
-    sent_price: np.ndarray  # (K,)
+    lot_quantity: np.ndarray  # int64 (C,)
+    lot_price: np.ndarray  # int64 (C,)
+    signed: np.ndarray  # int64 (4, L)
+    threads: np.ndarray  # int64 (K, N_COLUMNS)
 
 
 @njit(cache=True)
 def look(view, b: int) -> Factory:
     """The factory `b` of a `FactoryView`."""
+    n_slots, n_leads = view.exists.shape[1], view.signed_in.shape[1]
+    signed = np.empty((4, n_leads), np.int64)
+    _copy(view.signed_in, b, signed[IN])
+    _copy(view.signed_out, b, signed[OUT])
+    _copy(view.signed_cost, b, signed[COST])
+    _copy(view.signed_revenue, b, signed[REVENUE])
+    threads = np.empty((n_slots, N_COLUMNS), np.int64)
+    _copy(view.is_buy, b, threads[:, BUYS])
+    _copy(view.on_turn, b, threads[:, ACTIVE])
+    _copy(view.pending, b, threads[:, PENDING])
+    _copy(view.round, b, threads[:, GOES_ON])
+    _copy(view.has_offer, b, threads[:, HAS_OFFER])
+    _copy(view.offer_quantity, b, threads[:, OFFER_QUANTITY])
+    _copy(view.offer_lead, b, threads[:, OFFER_LEAD])
+    _copy(view.offer_price, b, threads[:, OFFER_PRICE])
+    _copy(view.sent_quantity, b, threads[:, SENT_QUANTITY])
+    _copy(view.sent_lead, b, threads[:, SENT_LEAD])
+    _copy(view.sent_price, b, threads[:, SENT_PRICE])
+    alive, exists, bankrupt = view.alive, view.exists, view.partner_bankrupt
     supplied = view.level[b] == 0  # by exogenous contracts
-    for k in range(view.exists.shape[1]):
-        if view.exists[b, k] and view.is_buy[b, k] and not view.partner_bankrupt[b, k]:
+    last_round, largest, first_mover = view.n_rounds[b] - 1, view.max_quantity[b], view.first_mover[b] == 1
+    for k in range(n_slots):
+        if exists[b, k] and threads[k, BUYS] and not bankrupt[b, k]:
             supplied = True
+        threads[k, GOES_ON] = threads[k, GOES_ON] < last_round
+        threads[k, PENDING] = alive[b, k] and threads[k, PENDING] and not threads[k, ACTIVE]
+        threads[k, ACTIVE] = alive[b, k] and threads[k, ACTIVE]
+        threads[k, HOPE] = _hope(threads, k, first_mover, largest) if alive[b, k] and threads[k, BUYS] else 0
     perishable = view.perishable[b] == 1
     conserving = view.conserving[b] == 1 and not perishable
     best_sale, sale_price = view.price_high[b, 1], view.trading_price[b, 1]
@@ -68,10 +93,8 @@ def look(view, b: int) -> Factory:
         perishable=perishable,
         supplied=supplied,
         last_level=view.level[b] == view.n_levels[b] - 1,
-        first_mover=view.first_mover[b] == 1,
         max_quantity=view.max_quantity[b],
-        last_lead=min(view.last_lead[b], view.signed_in.shape[1] - 1),
-        last_round=view.n_rounds[b] - 1,
+        last_lead=min(view.last_lead[b], n_leads - 1),
         days_left=view.n_days[b] - view.day[b],
         balance=view.balance[b],
         stock=view.stock[b],
@@ -85,54 +108,28 @@ def look(view, b: int) -> Factory:
         n_lots=view.n_lots[b],
         lot_quantity=view.lot_quantity[b],
         lot_price=view.lot_price[b],
-        signed_in=view.signed_in[b],
-        signed_out=view.signed_out[b],
-        signed_cost=view.signed_cost[b],
-        signed_revenue=view.signed_revenue[b],
-        is_buy=view.is_buy[b],
-        alive=view.alive[b],
-        on_turn=view.on_turn[b],
-        round=view.round[b],
-        has_offer=view.has_offer[b],
-        offer_quantity=view.offer_quantity[b],
-        offer_lead=view.offer_lead[b],
-        offer_price=view.offer_price[b],
-        pending=view.pending[b],
-        sent_quantity=view.sent_quantity[b],
-        sent_lead=view.sent_lead[b],
-        sent_price=view.sent_price[b],
+        signed=signed,
+        threads=threads,
     )
 
 
 @njit(cache=True)
-def is_pending(f: Factory, k: int) -> bool:
-    """Whether an offer of ours may still be accepted in thread `k`: an answer that is due now takes it back."""
-    return f.alive[k] and f.pending[k] and not f.on_turn[k]
+def _copy(source: np.ndarray, b: int, target: np.ndarray) -> None:
+    for i in range(target.shape[0]):
+        target[i] = source[b, i]
 
 
 @njit(cache=True)
-def hope(f: Factory, k: int) -> int:
-    """Items that buy thread `k` can bring today at most, over everything that may still happen in it.
+def _hope(threads: np.ndarray, k: int, first_mover: bool, max_quantity: int) -> int:
+    """Items that a living buy thread can bring today at most.
 
-    That is the agenda's largest quantity while the negotiation can go on. At its end it is less: who moves second has
-    the last word in the last round and can only take the offer on the table, and an offer of ours that awaits the last
-    answer brings its own quantity or nothing.
+    The agenda's largest quantity while the negotiation can go on. At its end it is less: who moves second has the last
+    word in the last round and can only take the offer on the table, and an offer of ours that awaits the last answer
+    brings its own quantity or nothing.
     """
-    if not f.alive[k] or not f.is_buy[k]:
-        return 0
-    if f.round[k] < f.last_round or not (f.on_turn[k] or f.pending[k]):
-        return f.max_quantity
-    if f.on_turn[k]:
-        if f.first_mover:
-            return f.max_quantity
-        return f.offer_quantity[k] if f.has_offer[k] and f.offer_lead[k] == 0 else 0
-    return f.sent_quantity[k] if f.first_mover and f.sent_lead[k] == 0 else 0
-
-
-@njit(cache=True)
-def total_hope(f: Factory) -> int:
-    """Items that all living buy threads together can bring today at most (SAFETY.md: r * qmax)."""
-    total = 0
-    for k in range(f.alive.shape[0]):
-        total += hope(f, k)
-    return total
+    active, pending = threads[k, ACTIVE] == 1, threads[k, PENDING] == 1
+    if threads[k, GOES_ON] == 1 or (active and first_mover) or not (active or pending):
+        return max_quantity
+    if active:
+        return threads[k, OFFER_QUANTITY] if threads[k, HAS_OFFER] == 1 and threads[k, OFFER_LEAD] == 0 else 0
+    return threads[k, SENT_QUANTITY] if first_mover and threads[k, SENT_LEAD] == 0 else 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from scml_marl_env.layers.l1_factory import Factory
+from scml_marl_env.layers.l1_factory import COST, IN, OUT, REVENUE, Factory
 from scml_marl_env.world.rules import order_lots, pay_inputs
 
 OFF, FEASIBLE, COVERED = 0, 1, 2
@@ -25,7 +25,7 @@ def inputs_today(f: Factory, shield: int, hoped: int) -> int:
 
     FEASIBLE: what is there and what the buy threads can still bring. COVERED: what is there and affordable.
     """
-    there = f.stock + f.forced_in + f.signed_in[0]
+    there = f.stock + f.forced_in + f.signed[IN, 0]
     if shield == FEASIBLE:
         return there + hoped
     _, usable, _, _ = pay_inputs(
@@ -48,23 +48,23 @@ def write_sale_rooms(f: Factory, shield: int, inputs: int, reserved: np.ndarray,
     n_leads = rooms.shape[0]
     if shield == FEASIBLE:
         for d in range(n_leads):
-            rooms[d] = f.lines - f.signed_out[d] - reserved[d]
+            rooms[d] = f.lines - f.signed[OUT, d] - reserved[d]
     elif f.conserving:
         net = f.stock + f.forced_in - f.forced_out
         for d in range(n_leads):
-            net += f.signed_in[d] - f.signed_out[d] - reserved[d]
+            net += f.signed[IN, d] - f.signed[OUT, d] - reserved[d]
             rooms[d] = net
         least = NO_LIMIT
         for d in range(n_leads - 1, -1, -1):
             least = min(least, rooms[d])
-            rooms[d] = max(0, min(f.lines - f.signed_out[d] - reserved[d], least))
+            rooms[d] = max(0, min(f.lines - f.signed[OUT, d] - reserved[d], least))
     else:
         carried = f.stock
         for d in range(n_leads):
-            arrives = f.signed_in[d] + (f.forced_in if d == 0 else 0)
-            rooms[d] = max(0, min(f.lines, carried + arrives) - f.signed_out[d] - reserved[d])
+            arrives = f.signed[IN, d] + (f.forced_in if d == 0 else 0)
+            rooms[d] = max(0, min(f.lines, carried + arrives) - f.signed[OUT, d] - reserved[d])
             carried = 0 if f.perishable else carried + max(0, arrives - f.lines)
-    today = min(f.lines, inputs) - f.signed_out[0] - reserved[0] - f.forced_out
+    today = min(f.lines, inputs) - f.signed[OUT, 0] - reserved[0] - f.forced_out
     rooms[0] = min(rooms[0], today if shield == FEASIBLE else max(0, today))
     if shield == FEASIBLE and not f.supplied:
         for d in range(n_leads):
@@ -79,9 +79,9 @@ def strands(f: Factory, lead: int, quantity: int, inputs: int, reserved: np.ndar
     Two worlds run side by side, without and with the reserved sales and this one; nothing else is sold in either.
     """
     stock = stock_with = f.stock
-    for d in range(f.signed_in.shape[0]):
-        arrives = f.signed_in[d] if d > 0 else inputs - f.stock
-        due = f.signed_out[d] + (f.forced_out if d == 0 else 0)
+    for d in range(f.signed.shape[1]):
+        arrives = f.signed[IN, d] if d > 0 else inputs - f.stock
+        due = f.signed[OUT, d] + (f.forced_out if d == 0 else 0)
         due_with = due + reserved[d] + (quantity if d == lead else 0)
         made, made_with = min(f.lines, stock + arrives, due), min(f.lines, stock_with + arrives, due_with)
         if due_with - made_with > due - made:
@@ -119,7 +119,7 @@ def money_of(f: Factory, shield: int) -> Money:
     COVERED: this much is there without any further revenue: every earlier day costs a full day's production and the
     storage of all that is there by then, and the day itself a full day's production (today excepted: exact test).
     """
-    n_leads = f.signed_in.shape[0]
+    n_leads = f.signed.shape[1]
     left, due = np.full(n_leads, NO_LIMIT, np.int64), np.zeros(n_leads, np.bool_)
     if shield == OFF or (shield == FEASIBLE and f.last_level):
         return Money(left, due, 0)
@@ -127,19 +127,19 @@ def money_of(f: Factory, shield: int) -> Money:
     if shield == FEASIBLE:
         best = float(f.best_sale)
         for d in range(n_leads):
-            money -= f.signed_cost[d]
+            money -= f.signed[COST, d]
             if d > 0:
                 left[d] = whole(money)
-            money += f.lines * best + f.signed_revenue[d]
+            money += f.lines * best + f.signed[REVENUE, d]
             best *= f.price_growth
         return Money(left, due, 0)
     production = float(f.lines * f.unit_cost)
     held = f.stock + f.forced_in
     for d in range(n_leads):
-        money -= f.signed_cost[d]
+        money -= f.signed[COST, d]
         left[d] = whole(money - (production if d > 0 else 0.0))
-        due[d] = d > 0 and f.signed_cost[d] + f.signed_out[d] > 0
-        held += f.signed_in[d]
+        due[d] = d > 0 and f.signed[COST, d] + f.signed[OUT, d] > 0
+        held += f.signed[IN, d]
         money -= production + f.keep * held
         if f.perishable:
             held = 0
@@ -183,16 +183,16 @@ def write_useful(f: Factory, rooms: np.ndarray) -> None:
     """Largest purchase for each lead time of which no item is certain waste (never a matter of safety)."""
     n_leads = rooms.shape[0]
     if f.conserving:
-        after = f.stock + f.forced_in + f.signed_in.sum()  # all that is to be processed from day d on
+        after = f.stock + f.forced_in + f.signed[IN].sum()  # all that is to be processed from day d on
         least = NO_LIMIT
         for d in range(n_leads):
             least = min(least, f.lines * (f.days_left - d) - after)
             rooms[d] = max(0, least)
-            after -= f.signed_in[d] + (f.stock + f.forced_in if d == 0 else 0)
+            after -= f.signed[IN, d] + (f.stock + f.forced_in if d == 0 else 0)
         return
     stock = f.stock
     for d in range(n_leads):
-        arrives = f.signed_in[d] + (f.forced_in if d == 0 else 0)
+        arrives = f.signed[IN, d] + (f.forced_in if d == 0 else 0)
         keeps = not f.perishable and d < f.days_left - 1  # the lines of a day, and a stock of as much for ever
         wanted = 2 * f.lines if keeps else f.lines
         rooms[d] = 0 if stock >= f.lines else max(0, wanted - stock - arrives)

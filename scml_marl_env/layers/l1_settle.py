@@ -32,7 +32,24 @@ from scml_marl_env.actions import (
     WAIT,
 )
 from scml_marl_env.layers.l1_bounds import price_offset
-from scml_marl_env.layers.l1_factory import Factory, hope, is_pending, look
+from scml_marl_env.layers.l1_factory import (
+    ACTIVE,
+    BUYS,
+    COST,
+    GOES_ON,
+    HAS_OFFER,
+    HOPE,
+    OFFER_LEAD,
+    OFFER_PRICE,
+    OFFER_QUANTITY,
+    OUT,
+    PENDING,
+    SENT_LEAD,
+    SENT_PRICE,
+    SENT_QUANTITY,
+    Factory,
+    look,
+)
 from scml_marl_env.layers.l1_rooms import (
     NO_LIMIT,
     OFF,
@@ -111,7 +128,7 @@ def settle(
     grid = Grid(quantities, n_price_levels, bounds)
     limits = no_limits(f)
     for k in range(action.shape[0]):
-        executed[k] = fit(f, k, grid, action[k], limits) if f.alive[k] and f.on_turn[k] else WAIT
+        executed[k] = fit(f, k, grid, action[k], limits) if f.threads[k, ACTIVE] else WAIT
         reason[k] = OK if executed[k] == action[k] else ILLEGAL
     if shield != OFF:
         _settle_purchases(f, shield, grid, priority, executed, reason)
@@ -120,7 +137,7 @@ def settle(
 
 @njit(cache=True)
 def no_limits(f: Factory) -> Limits:
-    n_leads = f.signed_in.shape[0]
+    n_leads = f.signed.shape[1]
     return Limits(np.full(n_leads, NO_LIMIT, np.int64), np.full(n_leads, NO_LIMIT, np.int64), np.zeros(4, np.int64))
 
 
@@ -132,10 +149,10 @@ def _settle_purchases(
     order = in_order(f, True, executed, priority)
     if order.size == 0:
         return
-    limits, reserved = no_limits(f), np.zeros(f.signed_in.shape[0], np.int64)
+    limits, reserved = no_limits(f), np.zeros(f.signed.shape[1], np.int64)
     open_lots(f, limits.lots, reserved)
     for k in range(executed.shape[0]):
-        if not f.is_buy[k]:
+        if not f.threads[k, BUYS]:
             lead, quantity, _ = contract_of(f, k, grid, executed[k])
             limits.lots[SOLD] += quantity if lead == 0 else 0
     money = money_of(f, shield)
@@ -156,11 +173,11 @@ def _settle_sales(
     order = in_order(f, False, executed, priority)
     if order.size == 0:
         return
-    limits, reserved = no_limits(f), np.zeros(f.signed_in.shape[0], np.int64)
+    limits, reserved = no_limits(f), np.zeros(f.signed.shape[1], np.int64)
     hoped = 0
     for k in range(executed.shape[0]):
-        if is_pending(f, k) and not f.is_buy[k]:
-            reserved[f.sent_lead[k]] += f.sent_quantity[k]
+        if f.threads[k, PENDING] and not f.threads[k, BUYS]:
+            reserved[f.threads[k, SENT_LEAD]] += f.threads[k, SENT_QUANTITY]
         hoped += hope_left(f, k, grid, executed[k])
     inputs = inputs_today(f, shield, hoped)
     for k in order:
@@ -177,7 +194,7 @@ def in_order(f: Factory, buying: bool, executed: np.ndarray, priority: np.ndarra
     """Slots of the side's acceptances by descending priority (equals by slot), then of its offers by slot."""
     order, n = np.empty(executed.shape[0], np.int64), 0
     for k in range(executed.shape[0]):
-        if executed[k] == ACCEPT and f.is_buy[k] == buying:
+        if executed[k] == ACCEPT and f.threads[k, BUYS] == buying:
             j = n
             while j > 0 and priority[order[j - 1]] < priority[k]:
                 order[j] = order[j - 1]
@@ -185,7 +202,7 @@ def in_order(f: Factory, buying: bool, executed: np.ndarray, priority: np.ndarra
             order[j] = k
             n += 1
     for k in range(executed.shape[0]):
-        if executed[k] >= OFFER and f.is_buy[k] == buying:
+        if executed[k] >= OFFER and f.threads[k, BUYS] == buying:
             order[n] = k
             n += 1
     return order[:n]
@@ -195,7 +212,7 @@ def in_order(f: Factory, buying: bool, executed: np.ndarray, priority: np.ndarra
 def contract_of(f: Factory, k: int, grid: Grid, action: int) -> tuple[int, int, int]:
     """(lead, quantity, price) of the contract that an answer may bring; zeros if none."""
     if action == ACCEPT:
-        return f.offer_lead[k], f.offer_quantity[k], f.offer_price[k]
+        return f.threads[k, OFFER_LEAD], f.threads[k, OFFER_QUANTITY], f.threads[k, OFFER_PRICE]
     if action < OFFER:
         return 0, 0, 0
     cell, level = divmod(action - OFFER, grid.n_price_levels)
@@ -213,14 +230,12 @@ def price_at(grid: Grid, k: int, level: int) -> int:
 @njit(cache=True)
 def hope_left(f: Factory, k: int, grid: Grid, executed: int) -> int:
     """Items that buy thread `k` can still bring today after the window, whichever of our offers are accepted."""
-    if not f.alive[k] or not f.is_buy[k]:
-        return 0
-    if not f.on_turn[k]:
-        if not f.pending[k]:
-            return hope(f, k)
-        return f.sent_quantity[k] if f.sent_lead[k] == 0 and f.round[k] < f.last_round else 0
+    thread = f.threads[k]
+    if not thread[ACTIVE]:
+        accepted = thread[SENT_QUANTITY] if thread[SENT_LEAD] == 0 and thread[GOES_ON] else 0
+        return min(thread[HOPE], accepted) if thread[PENDING] else thread[HOPE]
     lead, quantity, _ = contract_of(f, k, grid, executed)
-    if lead > 0 or (executed != ACCEPT and f.round[k] >= f.last_round):
+    if not thread[BUYS] or lead > 0 or (executed != ACCEPT and not thread[GOES_ON]):
         return 0
     return quantity
 
@@ -228,17 +243,17 @@ def hope_left(f: Factory, k: int, grid: Grid, executed: int) -> int:
 @njit(cache=True)
 def open_lots(f: Factory, lots: np.ndarray, reserved: np.ndarray) -> None:
     """Fills `lots` with what is signed and pending for today, and `reserved` with the dollars of pending purchases."""
-    lots[PAID] = f.signed_cost[0] + f.forced_in_cost
-    lots[SOLD] = f.signed_out[0] + f.forced_out
+    lots[PAID] = f.signed[COST, 0] + f.forced_in_cost
+    lots[SOLD] = f.signed[OUT, 0] + f.forced_out
     for i in range(f.n_lots):
         lots[LARGEST] = max(lots[LARGEST], f.lot_quantity[i])
     if f.forced_in_cost > 0:  # else stock is free: it comes first in SCML's test and no purchase changes its part
         lots[LARGEST] = max(lots[LARGEST], f.stock + f.forced_in)
-    for k in range(f.alive.shape[0]):
-        if is_pending(f, k) and f.is_buy[k]:
-            reserve_purchase(f.sent_lead[k], f.sent_quantity[k], f.sent_price[k], lots, reserved)
-        elif is_pending(f, k) and f.sent_lead[k] == 0:
-            lots[SOLD] += f.sent_quantity[k]
+    for thread in f.threads:
+        if thread[PENDING] and thread[BUYS]:
+            reserve_purchase(thread[SENT_LEAD], thread[SENT_QUANTITY], thread[SENT_PRICE], lots, reserved)
+        elif thread[PENDING] and thread[SENT_LEAD] == 0:
+            lots[SOLD] += thread[SENT_QUANTITY]
 
 
 @njit(cache=True)
@@ -260,7 +275,7 @@ def cap_together(f: Factory, price: int, quantity: int, lots: np.ndarray) -> int
     production cost of the largest lot, are within the balance.
     """
     if lots[N_NEW] == 0:
-        if lots[SOLD] > f.signed_out[0] + f.forced_out:
+        if lots[SOLD] > f.signed[OUT, 0] + f.forced_out:
             while quantity > 0 and not allows_today(f, price, quantity, lots[SOLD]):
                 quantity -= 1
         return quantity
@@ -275,11 +290,11 @@ def fit(f: Factory, k: int, grid: Grid, action: int, limits: Limits) -> int:
     n_quantities, n_leads = grid.quantities.shape[0], limits.rooms.shape[0]
     row = grid.bounds[k]
     if action == ACCEPT:
-        if not f.has_offer[k]:
+        if not f.threads[k, HAS_OFFER]:
             return END
-        lead, wanted, price = f.offer_lead[k], f.offer_quantity[k], f.offer_price[k]
+        lead, wanted, price = contract_of(f, k, grid, action)
         fits = row[CAN_ACCEPT] == 1 and wanted <= limits.rooms[lead] and wanted * price <= limits.dollars[lead]
-        if fits and f.is_buy[k] and lead == 0:
+        if fits and f.threads[k, BUYS] and lead == 0:
             fits = cap_together(f, price, wanted, limits.lots) == wanted
         if fits:
             return ACCEPT
@@ -301,7 +316,7 @@ def fit(f: Factory, k: int, grid: Grid, action: int, limits: Limits) -> int:
         if d == 0:
             most = min(most, row[QUANTITY + 2 * n_leads + level])
         index = largest_index(grid.quantities, most)
-        if index >= 0 and d == 0 and f.is_buy[k]:
+        if index >= 0 and d == 0 and f.threads[k, BUYS]:
             index = largest_index(grid.quantities, cap_together(f, price, grid.quantities[index], limits.lots))
         if index >= 0:
             return OFFER + (d * n_quantities + index) * grid.n_price_levels + level
