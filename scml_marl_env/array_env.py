@@ -13,7 +13,7 @@ from scml_marl_env import features
 from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT, ActionGrid
 from scml_marl_env.agent import Answer
 from scml_marl_env.config import SHIELDS, EnvConfig
-from scml_marl_env.layers.l1_shield import REASONS, Audit, settle, write_bounds
+from scml_marl_env.layers.l1_shield import REASONS, settle, write_bounds
 from scml_marl_env.reward import RewardBook
 from scml_marl_env.world.scml_engine import Bankrupt, DayResult, Over, ScmlEngine, Window
 
@@ -43,6 +43,7 @@ class Layout:
         self.n_factories = config.n_controlled
         self.n_slots = config.n_slots
         self.n_agents = self.n_factories * self.n_slots
+        self.agent_names = [f"thread_{n}" for n in range(self.n_agents)]
         n_leads = config.horizon + 1
         parts = {
             "thread": features.thread_names(),
@@ -84,7 +85,6 @@ class ArrayEnv:
         arrays: `EnvArrays`, the caller's or its own.
         window: the factory whose window it is now, None when the episode is over.
         done: bool (F,), the factory's episode has ended (or its world has no such factory).
-        audit: `Audit`, unsafe actions of the episode so far.
         changed: dict, reason -> answers that L1 changed at the last step.
     """
 
@@ -121,7 +121,7 @@ class ArrayEnv:
         n = self.engine.n_factories
         self.done[:] = True
         self.done[:n] = False
-        self.audit = Audit()
+        self.total_changed: dict[str, int] = {}
         self.books = [RewardBook(self.config, self.engine.view, factory) for factory in range(n)]
         self._score = np.zeros(self.config.n_controlled)
         self._settle_event(event)
@@ -184,9 +184,9 @@ class ArrayEnv:
             "days": max((len(rows) for rows in self.engine.results), default=0),
             "length": self.n_steps,
             "seed": self.seed,
-            "opponent_exceptions": sum(self.engine.exceptions().values()),
+            "opponent_exceptions": self.engine.n_exceptions(),
             "world_error": self.world_error,
-            **self.audit.counts(),
+            "changed": dict(self.total_changed),
         }
 
     def results(self, factory: int) -> list[DayResult]:
@@ -211,7 +211,6 @@ class ArrayEnv:
                 f"{illegal} of the actions are forbidden by their mask (strict=True). Choose among the ones of "
                 "observation['action_mask'], and 0 (wait) for inactive agents."
             )
-        self.audit.window(view, factory, chosen, self._executed, self._reason, self.grid, bounds)
         self.arrays.executed[:] = WAIT
         self.arrays.executed[rows] = self._executed
         answers = {}
@@ -233,6 +232,8 @@ class ArrayEnv:
         self.changed = {name: int(count) for name, count in zip(REASONS, counts, strict=True) if name != "ok" and count}
         if outside:
             self.changed["illegal"] = self.changed.get("illegal", 0) + outside
+        for name, count in self.changed.items():
+            self.total_changed[name] = self.total_changed.get(name, 0) + count
         return self.changed.get("illegal", 0)
 
     def _settle_event(self, event: Any) -> None:

@@ -19,8 +19,8 @@ class ThreadEnv(ParallelEnv[str, Observation, int]):
     """One SCML world in which K negotiation threads of each of F factories decide.
 
     A step is a window: one decision of one factory, in which all its threads that wait for an answer are answered at once.
-    Agents are named `factory<f>_thread_<k>`: slot k is a permanent partner (suppliers first, then consumers), so an agent
-    lives for the whole episode although SCML reopens its negotiation every day.
+    Agent `thread_<n>` is slot k = n % K of factory f = n // K: a permanent partner (suppliers first, then consumers), so an
+    agent lives for the whole episode although SCML reopens its negotiation every day.
 
     Observation of an agent, a Dict:
         observation: float32 (D,), columns named by `observation_names`, within +-5.
@@ -44,9 +44,7 @@ class ThreadEnv(ParallelEnv[str, Observation, int]):
         self.action_grid = layout.grid
         self.observation_names = layout.observation_names
         self.state_names = [f"factory{f}_{name}" for f in range(layout.n_factories) for name in layout.state_names]
-        self.possible_agents = [
-            f"factory{f}_thread_{k}" for f in range(layout.n_factories) for k in range(layout.n_slots)
-        ]
+        self.possible_agents = layout.agent_names
         self.agents: list[str] = []
         self._index = {agent: n for n, agent in enumerate(self.possible_agents)}
         # One object each, built once: seeding a space seeds that object.
@@ -140,10 +138,10 @@ class ThreadEnv(ParallelEnv[str, Observation, int]):
         masks = self.action_grid.mask(arrays.bounds).astype(np.int8)
         masks[~arrays.active] = 0
         masks[~arrays.active, WAIT] = 1
-        self._masks = masks
+        self._masks = list(masks)  # the very object of the observation goes into the info as well
         rows = arrays.observation.copy()
         return {
-            agent: {"observation": rows[self._index[agent]], "action_mask": masks[self._index[agent]]}
+            agent: {"observation": rows[self._index[agent]], "action_mask": self._masks[self._index[agent]]}
             for agent in self.agents
         }
 

@@ -7,6 +7,7 @@ default agent that the official generator drew there.
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
 }
 """The generator's default agents and the other agents that come with scml, by track."""
 
-_A24, _A25 = "scml_agents.scml2024", "scml_agents.scml2025"
+_A24, _A25, _A26 = "scml_agents.scml2024", "scml_agents.scml2025", "scml_agents.scml2026"
 CHAMPIONS: dict[str, dict[int, dict[str, str]]] = {
     "std": {
         2024: {
@@ -48,10 +49,10 @@ CHAMPIONS: dict[str, dict[int, dict[str, str]]] = {
             "price-trend": f"{_A25}.standard.team_280:PriceTrendStdAgent",
         },
         2026: {
-            "heystd": "2026|standard|team_21800",
-            "horizon-aware": "2026|standard|team_21653",
-            "sbd": "2026|standard|team_21650",
-            "taka-link": "2026|standard|team_21282",
+            "heystd": f"{_A26}.standard.team_21800.hi.std:Std",
+            "horizon-aware": f"{_A26}.standard.team_21653.horizon_aware_agent:HorizonAwareAgent",
+            "sbd": f"{_A26}.standard.team_21650.sbd_agent:SBD",
+            "taka-link": f"{_A26}.standard.team_21282.taka_link_agent:TakaLinkAgent",
         },
     },
     "oneshot": {
@@ -67,10 +68,10 @@ CHAMPIONS: dict[str, dict[int, dict[str, str]]] = {
             "almost-equal": f"{_A25}.oneshot.team_284:AlmostEqualAgent",
         },
         2026: {
-            "bayesian": "2026|oneshot|team_21637",
-            "lattice": "2026|oneshot|team_21484",
-            "sbd-oneshot": "2026|oneshot|team_21813",
-            "time-weighted": "2026|oneshot|team_21155",
+            "bayesian": f"{_A26}.oneshot.team_21637.bayesian_agent:BayesianAgent",
+            "lattice": f"{_A26}.oneshot.team_21484.latice_oneshot_agent:LatticeOneShotAgent",
+            "sbd-oneshot": f"{_A26}.oneshot.team_21813.sbdoneshot_agent:SBDOneShot",
+            "time-weighted": f"{_A26}.oneshot.team_21155.time_weighted_agent2:TimeWeightedAgent",
         },
     },
 }
@@ -149,25 +150,12 @@ def _paths(member: Any, track: str, year: int) -> list[str]:
 
 
 def _champion(name: str, path: str) -> str:
-    try:
-        registry = importlib.import_module("scml_agents.registry")
-    except ModuleNotFoundError as error:
+    if importlib.util.find_spec("scml_agents") is None:
         raise ModuleNotFoundError(
-            f"Opponent {name!r} is a competition agent of the package scml-agents, which cannot be imported ({error}). "
-            "Install it with: pip install --no-deps scml-agents, and see the README for the few packages it needs."
-        ) from error
-    if "|" not in path:
-        return path
-    year, league, team = path.split("|")
-    return _registered(registry, f"{year}|{league}", team)
-
-
-def _registered(registry: Any, league: str, team: str) -> str:
-    for entry in registry._REGISTRY[league]:
-        module = entry if isinstance(entry, str) else getattr(entry, "path", str(entry))
-        if team in module:
-            return module
-    raise ValueError(f"The installed scml-agents has no team {team} in {league}: update it, or choose another opponent.")
+            f"Opponent {name!r} is a competition agent of the package scml-agents, which is not installed. "
+            "Install it without its gigabytes of dependencies: pip install --no-deps scml-agents"
+        )
+    return path
 
 
 def _check_class(agent: Any) -> None:

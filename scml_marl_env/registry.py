@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scml_marl_env.config import EnvConfig, check_options
+from scml_marl_env.opponents import pool
 
 if TYPE_CHECKING:
     import gymnasium
@@ -33,8 +34,9 @@ def config_of(env_id: str, **options: Any) -> EnvConfig:
     """The config of an id with `options` in place of its own.
 
     Raises:
-        ValueError: for an unknown id, or an option that is out of range, with what would be right.
-        TypeError: for an unknown option, with the nearest one.
+        ValueError: for an unknown id or opponent, or an option that is out of range, with what would be right.
+        TypeError: for an unknown option, with the nearest one, and for opponents that are no SCML agents.
+        ModuleNotFoundError: for a competition agent while scml-agents is not installed.
     """
     if env_id not in _REGISTRY:
         close = difflib.get_close_matches(str(env_id), _REGISTRY, n=1)
@@ -44,7 +46,9 @@ def config_of(env_id: str, **options: Any) -> EnvConfig:
     for name in ("observation", "level", "days", "processes", "factories_per_level"):
         if isinstance(options.get(name), list):
             options[name] = tuple(options[name])
-    return replace(_REGISTRY[env_id], **options)
+    config = replace(_REGISTRY[env_id], **options)
+    pool(config.opponents, config.track, config.year)
+    return config
 
 
 def make(env_id: str, **options: Any) -> "ThreadEnv":
@@ -55,7 +59,7 @@ def make(env_id: str, **options: Any) -> "ThreadEnv":
         **options: fields of `EnvConfig`, in place of the id's own.
 
     Raises:
-        ValueError, TypeError: as `config_of`, and for opponents that do not exist.
+        ValueError, TypeError, ModuleNotFoundError: as `config_of`.
     """
     config = config_of(env_id, **options)
     from scml_marl_env.env import ThreadEnv

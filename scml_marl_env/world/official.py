@@ -67,6 +67,14 @@ class _Lean:
             self.after_day()
         return result
 
+    n_failed_negotiations = 0  # aborted because a negotiator raised, which SCML counts nowhere
+
+    def _step_a_mechanism(self, mechanism: Any, *args: Any, **kwargs: Any) -> Any:
+        result = super()._step_a_mechanism(mechanism, *args, **kwargs)  # type: ignore[misc]
+        if mechanism.state.has_error:
+            self.n_failed_negotiations += 1
+        return result
+
     def _make_negotiations(self) -> None:
         super()._make_negotiations()  # type: ignore[misc]
         for negotiation in self._negotiations.values():  # type: ignore[attr-defined]

@@ -197,11 +197,11 @@ class ScmlEngine:
             row[5] = world.is_bankrupt[agent_id]
         np.clip(out, -LIMIT, LIMIT, out=out)
 
-    def exceptions(self) -> dict[str, int]:
-        """Exceptions inside opponents so far, by agent id: SCML's rule breaks the thread, counts, and plays on."""
+    def n_exceptions(self) -> int:
+        """Exceptions inside opponents so far. SCML's rule breaks the negotiation, or skips the call, and plays on."""
         if self.world is None:
-            return {}
-        return {agent: count for agent, count in self.world.n_total_agent_exceptions.items() if count}
+            return 0
+        return sum(self.world.n_total_agent_exceptions.values()) + self.world.n_failed_negotiations
 
     def scores(self) -> dict[str, float]:
         """SCML's score of every factory: balance over initial balance."""
