@@ -5,8 +5,75 @@ added in SCML's order: inputs from cheap to dear (stock and exogenous supplies f
 from dear to cheap, equals in order of signing. No fastmath.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+
+
+class Trades(NamedTuple):
+    """What is due today on one side of a factory."""
+
+    quantity: np.ndarray  # int64 (C,), items of each negotiated contract, in order of signing
+    price: np.ndarray  # int64 (C,), their unit prices
+    n: int  # how many of them count
+    forced: int  # items of the exogenous contracts
+    forced_value: int  # their total price
+
+
+class Plant(NamedTuple):
+    """A factory at the start of the day."""
+
+    lines: int
+    unit_cost: int  # production cost of an item
+    balance: float
+    stock: int  # input items
+
+
+class Fees(NamedTuple):
+    """What waste and shortfall cost: rates of the day, in units of the price of the item concerned."""
+
+    input_price: float  # scale of disposal and storage: officially the trading price at the start of the day
+    output_price: float  # scale of the shortfall penalty
+    disposal: float
+    storage: float
+    shortfall: float
+
+
+class DayResult(NamedTuple):
+    """What a day made of a factory; money in dollars."""
+
+    produced: int
+    shortfall: int  # items sold and not delivered
+    unused: int  # input items not processed, stock included
+    arrived: int  # items bought, exogenous ones included
+    revenue: float
+    paid: float  # for inputs
+    disposal: float
+    storage: float
+    penalty: float
+    profit: float
+
+
+@njit(cache=True)
+def close_day(inputs: Trades, outputs: Trades, plant: Plant, fees: Fees) -> DayResult:
+    """Production and profit of a day, in SCML's order of operations."""
+    pool = plant.stock + inputs.forced
+    items, usable, paid, _ = pay_inputs(
+        inputs.quantity, inputs.price, inputs.n, pool, inputs.forced_value, plant.balance, plant.unit_cost
+    )
+    possible = min(usable, plant.lines)
+    sold, revenue = sell_outputs(
+        outputs.quantity, outputs.price, outputs.n, outputs.forced, outputs.forced_value, possible
+    )
+    produced = min(items, possible, sold)
+    shortfall, unused = sold - produced, items - produced
+    disposal = fees.input_price * (fees.disposal * unused)
+    storage = fees.input_price * (fees.storage * unused)
+    penalty = fees.output_price * (fees.shortfall * shortfall)
+    profit = revenue - paid - plant.unit_cost * produced - disposal - storage - penalty
+    arrived = items - plant.stock
+    return DayResult(produced, shortfall, unused, arrived, revenue, paid, disposal, storage, penalty, profit)
 
 
 @njit(cache=True)
@@ -113,11 +180,3 @@ def next_stock(stock: int, arrived: int, produced: int, conserving: bool, perish
     if conserving:
         return stock + arrived - produced
     return stock + max(0, arrived - produced)
-
-
-@njit(cache=True)
-def day_profit(
-    revenue: float, paid: float, unit_cost: int, produced: int, disposal: float, storage: float, penalty: float
-) -> float:
-    """Profit of a day, subtracted in SCML's order (disposal, storage and penalty are dollars)."""
-    return revenue - paid - unit_cost * produced - disposal - storage - penalty
