@@ -1,0 +1,25 @@
+"""L1's bounds against the slow twin, bit by bit of the flat mask."""
+
+import numpy as np
+import pytest
+
+from scml_marl_env.layers.l1_shield import SHIELDS, write_bounds
+from tests.layers.views import grid_of, random_view
+from tests.twins.shield import Slow
+
+
+def bounds_of(view, grid, shield, useful=False):
+    out = np.full((view.exists.shape[1], grid.n_bounds), -7, np.int32)
+    write_bounds(view, 0, shield, useful, grid.n_price_levels, out)
+    return out
+
+
+@pytest.mark.parametrize("shield", range(len(SHIELDS)), ids=SHIELDS)
+@pytest.mark.parametrize("seed", range(120))
+def test_every_bit_of_the_mask_equals_the_twin(seed, shield):
+    view = random_view(seed, small=seed % 3 == 0, pending=seed % 4 == 1)
+    grid, useful = grid_of(view, np.random.default_rng(seed)), seed % 5 == 0
+    mask, slow = grid.mask(bounds_of(view, grid, shield, useful)), Slow(view)
+    for k in range(view.exists.shape[1]):
+        truth = [slow.action_ok(k, shield, useful, grid, action) for action in range(grid.n_actions)]
+        assert mask[k].tolist() == truth
