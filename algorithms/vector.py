@@ -189,7 +189,8 @@ class ParallelVectorEnv:
         """Fills observation, state, bounds and active of world e."""
         env, rows, alive = self._envs[e], self.observation[e], self._envs[e].agents
         for i, name in enumerate(self.agent_names):
-            seen, info = observations.get(name), infos.get(name, {})
+            seen: Any = observations.get(name)
+            info = infos.get(name, {})
             mask = info.get("action_mask")
             self.active[e, i] = name in alive and bool(info.get("active", True))
             if isinstance(seen, dict) and "action_mask" in seen:
@@ -198,7 +199,8 @@ class ParallelVectorEnv:
             if seen is None:
                 rows[i] = 0
             else:
-                flat = np.ravel(seen if self._plain else np.asarray(gymnasium.spaces.flatten(self._spaces[i], seen)))
+                flat: Any = seen if self._plain else gymnasium.spaces.flatten(self._spaces[i], seen)
+                flat = np.ravel(flat)
                 rows[i, : flat.size] = flat
                 if self._agent_id:
                     rows[i, self._width + i] = 1

@@ -21,6 +21,7 @@ from benchmarl.environments.pettingzoo.common import PettingZooClass
 from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from benchmarl.models.mlp import MlpConfig
 from mpe2 import simple_spread_v3
+from mpe_settings import play
 from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
@@ -60,29 +61,22 @@ class Curve(Callback):
 
 
 @torch.no_grad()
-def evaluate(experiment: Experiment, episodes: int, max_cycles: int, first_seed: int, greedy: bool) -> list[float]:
+def evaluate(experiment: Experiment, settings: dict, greedy: bool) -> list[float]:
     """Returns the return of each held-out episode, averaged over the agents."""
-    env = simple_spread_v3.parallel_env(max_cycles=max_cycles, continuous_actions=False)
-    mode = ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM
-    returns = []
-    with set_exploration_type(mode):
-        for episode in range(episodes):
-            observation, _ = env.reset(seed=first_seed + episode)
-            total, td = 0.0, experiment.test_env.reset()
-            while env.agents:
-                rows = np.stack([observation[name] for name in env.possible_agents])
-                td.set(("agent", "observation"), torch.as_tensor(rows))
-                action = experiment.policy(td)[("agent", "action")].reshape(-1).tolist()
-                observation, reward, _, _, _ = env.step(dict(zip(env.possible_agents, action, strict=True)))
-                total += sum(reward.values()) / len(reward)
-            returns.append(total)
-    return returns
+    td = experiment.test_env.reset()
+
+    def act(rows):
+        td.set(("agent", "observation"), torch.as_tensor(rows))
+        return experiment.policy(td)[("agent", "action")].reshape(-1).tolist()
+
+    with set_exploration_type(ExplorationType.DETERMINISTIC if greedy else ExplorationType.RANDOM):
+        return play(act, settings)
 
 
 def main() -> int:
     """Trains, evaluates on held-out seeds, prints and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON: algo, seed and the settings shared with ours")
+    parser.add_argument("--settings", required=True, help="JSON: algo, seed and mpe_settings.SETTINGS")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     settings = json.loads(args.settings)
@@ -107,14 +101,11 @@ def main() -> int:
         config.save_folder = folder
         curve = Curve()
         experiment = Experiment(task, algorithm, model, settings["seed"], config, model, [curve])
-        curve.start = cpu, wall = time.process_time(), time.perf_counter()
+        cpu, wall = time.process_time(), time.perf_counter()
         curve.start = cpu
         experiment.run()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        scores = {
-            name: evaluate(experiment, settings["eval_episodes"], settings["max_cycles"], settings["eval_seed"], greedy)
-            for name, greedy in (("greedy", True), ("sampled", False))
-        }
+        scores = {"greedy": evaluate(experiment, settings, True), "sampled": evaluate(experiment, settings, False)}
     result = {"library": "benchmarl", "settings": settings, "cpu_seconds": cpu, "wall_seconds": wall}
     result |= {"agent_steps": settings["frames"] * 3, "curve": curve.points, "evaluation": scores}
     with open(args.out, "w") as file:

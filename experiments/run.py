@@ -97,7 +97,9 @@ def main(argv: list[str] | None = None) -> int:
         about=about,
     )
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
-    print(describe(summary, folder))
+    print(f"{summary['decisions']:,} decisions in {summary['seconds']:.0f} s; {folder}")
+    if "gain" in summary:
+        print(describe(summary))
     for made in (env, eval_env):
         if made is not None:
             made.close()
@@ -158,13 +160,12 @@ def read_option(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def describe(summary: dict[str, Any], folder: Path) -> str:
-    """Returns the last lines that a run prints."""
-    lines = [f"{summary['decisions']:,} decisions in {summary['seconds']:.0f} s; {folder}"]
-    if "gain" in summary:
-        for name, words in (("random", "random masked policy"), ("trained", "trained policy"), ("gain", "gain")):
-            mean, low, high = (summary[name][key] for key in ("mean", "low", "high"))
-            lines.append(f"held-out return, {words:<21} {mean:10.4g}   95 % interval [{low:.4g}, {high:.4g}]")
+def describe(scores: dict[str, Any]) -> str:
+    """Returns three lines: both policies and the paired gain, each with its interval."""
+    lines = []
+    for name, words in (("random", "random masked policy"), ("trained", "trained policy"), ("gain", "gain")):
+        mean, low, high = (scores[name][key] for key in ("mean", "low", "high"))
+        lines.append(f"held-out return, {words:<21} {mean:10.4g}   95 % interval [{low:.4g}, {high:.4g}]")
     return "\n".join(lines)
 
 

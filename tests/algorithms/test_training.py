@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from tests.algorithms import probes
 from tests.algorithms.grids import SmallGrid, random_bounds
 from tests.algorithms.worlds import Gaps
 
+ROOT = Path(__file__).parents[2]
 FLAGS = ["--env", "tests.algorithms.probes:RightAction", "--n-worlds", "4", "--n-steps", "16", "--eval-every", "5"]
 FLAGS += ["--eval-episodes", "64", "--actor-hidden", "16", "--critic-hidden", "16", "--lr", "1e-2", "--entropy", "0"]
 
@@ -127,3 +132,16 @@ def test_idle_agents_are_asked_nothing_in_evaluation():
     env = Gaps(n_worlds=4)
     episodes = evaluate(env, Policy.uniform(2, env.action_grid), seed=0, episodes=8)
     assert len(episodes) == 8 and set(returns_of(episodes)) <= {-1.0, 0.0, 1.0}
+
+
+def test_a_run_is_scored_by_a_command_of_its_own(tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "scores.json"
+    run.main([*FLAGS, "--algo", "mappo", "--out", str(folder), "--total-steps", "2560", "--eval-every", "0"])
+    command = [sys.executable, "experiments/evaluate_policy.py", str(folder), "--episodes", "40", "--out", str(out)]
+    text = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True
+    ).stdout
+    found = json.loads(out.read_text())
+    assert len(found["episodes"]["trained"]) == len(found["episodes"]["random"]) == 40
+    assert [e["seed"] for e in found["episodes"]["trained"]] == [e["seed"] for e in found["episodes"]["random"]]
+    assert found["scores"]["trained"]["mean"] > 0.9 and "gain" in text
