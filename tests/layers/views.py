@@ -35,7 +35,8 @@ def random_view(seed: int, *, small: bool = False, pending: bool = False, rich: 
     rich = bool(draw(0, 2)) if rich is None else rich
     set_all(
         view, n_days=n_days, n_rounds=draw(1, 20), level=level, n_levels=n_levels, n_lines=lines, unit_cost=draw(1, 4),
-        n_suppliers=suppliers, n_consumers=consumers, conserving=draw(0, 1), perishable=int(horizon == 0 and draw(0, 1)),
+        n_suppliers=suppliers, n_consumers=consumers, conserving=draw(0, 1),
+        perishable=int(horizon == 0 and draw(0, 1)),
         max_quantity=lines * (1 if small else draw(1, 3)), first_mover=draw(0, 1), day=day,
         last_lead=min(horizon, n_days - 1 - day), initial_balance=1000, stock=draw(0, 2 * lines) * draw(0, 1),
         balance=1e6 if rich else float(rng.integers(0, 60 * lines)) / 2, storage_rate=rng.uniform(0, 0.05),

@@ -226,7 +226,9 @@ def slow_settle(slow, grid, grade, useful, action, priority):
     reason = ["ok"] * slow.slots
     for k in range(slow.slots):
         if slow.active(k):
-            executed[k] = _nearest(slow, grid, k, action[k], lambda k, answer: _legal(slow, grid, grade, useful, k, answer))
+            executed[k] = _nearest(
+                slow, grid, k, action[k], lambda k, answer: _legal(slow, grid, grade, useful, k, answer)
+            )
         if executed[k] != action[k]:
             reason[k] = "illegal"
     if grade == OFF:
@@ -283,7 +285,7 @@ def _fits(slow, grid, grade, executed, settled, buying, new):
 
 
 def hope_after(slow, grid, k, answer):
-    """What buy thread k can bring today in the worst case over which of our offers are accepted: the least over both."""
+    """What buy thread k can bring today in the worst case over our offers' fates: the least over both."""
     if not slow.alive[k] or not slow.is_buy[k]:
         return 0
     goes_on = slow.round[k] < slow.n_rounds - 1

@@ -20,7 +20,7 @@ def trades(contracts, forced, forced_value):
 
 @pytest.mark.parametrize("path", TRACES, ids=lambda path: path.name[:2])
 def test_every_day_of_a_real_world_closes_to_the_last_bit(path):
-    trace = json.loads(gzip.open(path).read())
+    trace = json.loads(gzip.decompress(path.read_bytes()))
     static = trace["static"]
     compared = 0
     for day in trace["days"]:
