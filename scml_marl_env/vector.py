@@ -1,0 +1,285 @@
+"""VectorEnv: E worlds that step together, as arrays, in this process or in worker processes."""
+
+import warnings
+import zlib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from scml_marl_env.actions import WAIT
+from scml_marl_env.array_env import Layout
+from scml_marl_env.config import EnvConfig
+from scml_marl_env.env import check_seed
+from scml_marl_env.vector_pool import Pool
+from scml_marl_env.vector_worker import Shard, VectorArrays
+
+_NOT_BEGUN = "before the first reset()"
+_FAILED = "after a call that failed or was interrupted"
+
+
+class VectorEnv:
+    """E worlds of one config. Every array is the same object for the life of the environment, written in place.
+
+    Letters: F controlled factories (teams) of K slots, N = F*K agents (agent n is slot n % K of team n // K), D, S and
+    M columns. `reset` and `step` write what the agents see now:
+        observation: float32 (E, N, D).
+        state: float32 (E, F, S).
+        bounds: int32 (E, N, M); `action_grid.mask(bounds)` are the legal actions.
+        active: bool (E, N), the agent has a decision to take now; the actions of others are ignored.
+    `step` also writes what has just happened:
+        reward: float32 (E, F).
+        elapsed: float32 (E, F), days that passed: the step is discounted by gamma ** elapsed.
+        terminated, truncated: bool (E, F), the team ended at this step. From then on it is inactive and earns nothing
+            until every team of its world has ended. In that very step the world is reset (Gymnasium's
+            `AutoresetMode.SAME_STEP`): what the agents see is the new episode, the results are those of the old one.
+        executed: int64 (E, N), what L1 made of the actions; wait (0) for agents that were not active.
+        final_observation, final_state, final_active, final_bounds: rows of a team as they stood when it ended, valid
+            where terminated or truncated is true at this step.
+        episodes: list of dicts, the statistics of ended episodes: those of `ArrayEnv.statistics`, and which `episode`
+            of which `world`. The caller clears it.
+
+    Episode i of world e is drawn from (seed, e, i) alone, so that neither the number of worlds nor that of workers
+    changes it. Workers run with PYTHONHASHSEED=0, because opponents iterate over sets of ids: without workers, results
+    repeat in another process only if its hash seed is the same.
+
+    A worker that dies is restarted: its worlds are truncated at that step with zero reward, their final rows are the
+    last ones seen, `world_error` of their episodes says why, and each begins its next episode. An error inside a world
+    is raised here, with workers or without, and the environment must be reset.
+    """
+
+    def __init__(self, config: EnvConfig, n_worlds: int = 1, seed: int = 0, workers: int = 0) -> None:
+        """Makes the worlds, in which nothing has begun: `reset` comes first.
+
+        Args:
+            config: of every world.
+            n_worlds: E.
+            seed: fixes every episode of every world.
+            workers: processes that play the worlds, at most E; 0 plays them in this one.
+
+        Raises:
+            TypeError: if `config` is no EnvConfig.
+            ValueError: for a number out of range.
+        """
+        if not isinstance(config, EnvConfig):
+            raise TypeError(f"VectorEnv takes an EnvConfig, got {config!r}; make_vector() takes an id and options.")
+        self.n_worlds = _whole("n_worlds", n_worlds, 1)
+        self.n_workers = _whole("workers", workers, 0)
+        if self.n_workers > self.n_worlds:
+            raise ValueError(f"workers={workers} for n_worlds={n_worlds}: a worker plays at least one world.")
+        self._seed = check_seed(seed)
+        layout = Layout(config)
+        self.config = describe(config)
+        self.n_agents, self.n_teams = layout.n_agents, layout.n_factories
+        self.action_grid = layout.grid
+        self.agent_names = [f"factory{f}_thread_{k}" for f in range(self.n_teams) for k in range(layout.n_slots)]
+        self.observation_names = layout.observation_names
+        self.state_names = layout.state_names
+        self.episodes: list[dict[str, Any]] = []
+        self._must_reset: str | None = _NOT_BEGUN
+        self._is_stepping = self._is_closed = False
+        self._worlds: Shard | Pool
+        if self.n_workers:
+            portable = replace(config, opponents=self.config["opponents"])
+            self._worlds = Pool(portable, layout, self.n_worlds, self.n_workers)
+        else:
+            memory = bytearray(VectorArrays.size_of(layout, self.n_worlds))
+            self._worlds = Shard(config, VectorArrays.over(memory, layout, self.n_worlds), range(self.n_worlds))
+        self._arrays = arrays = self._worlds.arrays
+        now = arrays.now
+        self.observation, self.state, self.bounds, self.active = now.observation, now.state, now.bounds, now.active
+        self.reward, self.elapsed, self.executed = now.reward, now.elapsed, now.executed
+        self.terminated, self.truncated = now.terminated, now.truncated
+        self.final_observation, self.final_state = arrays.final_observation, arrays.final_state
+        self.final_active, self.final_bounds = arrays.final_active, arrays.final_bounds
+
+    def reset(self, seed: int | None = None) -> None:
+        """Starts every world anew and clears `episodes`: from the first episodes of `seed`, or with None the next ones.
+
+        Raises:
+            ValueError: if `seed` is neither None nor a whole number of at least 0; nothing has happened then.
+            RuntimeError: after close(), or while a step is under way.
+        """
+        self._check_free("reset")
+        if seed is not None:
+            self._seed = check_seed(seed)
+        first = seed is not None or self._must_reset == _NOT_BEGUN
+        episodes = {e: 0 if first else int(episode) + 1 for e, episode in enumerate(self._arrays.episode)}
+        self._forget_ends()
+        self._must_reset = _FAILED
+        self.episodes += self._worlds.begin(self._seed, episodes)
+        self._must_reset = None
+
+    def step(self, actions: np.ndarray) -> None:
+        """Plays int (E, N) `actions`, 0..A-1 for every active agent; see the class for what it writes.
+
+        L1 replaces and counts an action that the mask forbids. With `strict` it raises ValueError instead, and the
+        environment must be reset, because other worlds have gone on.
+
+        Raises:
+            ValueError: for a wrong shape, type or number; nothing has happened then.
+            RuntimeError: before reset(), after close() or an error, or while a step is under way.
+        """
+        self.step_async(actions)
+        self.step_wait()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Begins a step, during which the arrays change; `step_wait` ends it. Arguments and errors as of `step`."""
+        self._check_ready("step")
+        self._write_actions(actions)
+        self._must_reset = _FAILED
+        self._worlds.start_step()
+        self._is_stepping = True
+
+    def step_wait(self) -> None:
+        """Waits for the end of the step that `step_async` began."""
+        self._check_open("step_wait")
+        if not self._is_stepping:
+            raise RuntimeError("step_wait() without a step under way; call step_async() first.")
+        self._is_stepping = False
+        self.episodes += self._worlds.step()
+        self._must_reset = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What rebuilds this moment: the seed, and for each world its episode and the actions since that began.
+
+        Numbers, strings, arrays, and lists and dicts of them. The results of the last step and `episodes` are no part.
+        """
+        self._check_ready("state_dict")
+        episode, check = self._arrays.episode.copy(), self._fingerprints()
+        self._must_reset = _FAILED
+        journals = self._worlds.journals()
+        self._must_reset = None
+        for e in range(self.n_worlds):
+            if e not in journals:  # its worker has died: its next episode is what can be saved
+                journals[e] = np.zeros((0, self.n_agents), np.int32)
+                episode[e] += 1
+                check[e] = -1
+        actions = [journals[e] for e in range(self.n_worlds)]
+        return {"seed": self._seed, "episode": episode, "actions": actions, "check": check, "config": self.config}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Replays a `state_dict` and clears `episodes`. What follows is then bit for bit what followed there.
+
+        Warns if the replay led elsewhere, as it may with another version of SCML, or without workers under another
+        PYTHONHASHSEED; play goes on from there.
+
+        Raises:
+            ValueError: if the state is that of another environment; nothing has happened then.
+        """
+        self._check_free("load_state_dict")
+        seed, episodes, journals, check = self._checked(saved)
+        self._seed = seed
+        self._forget_ends()
+        self._must_reset = _FAILED
+        self._worlds.replay(seed, episodes, journals)
+        self._must_reset = None
+        differ = [e for e, mark in enumerate(self._fingerprints()) if check[e] not in (-1, mark)]
+        if differ:
+            warnings.warn(
+                f"The replay of worlds {differ} did not lead to the saved moment. It does with workers, or with the "
+                "same PYTHONHASHSEED, and the same versions of scml, negmas and this package.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def close(self) -> None:
+        """Ends every world and every worker. The arrays keep their last contents. May be called again."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._worlds.close()
+
+    def __enter__(self) -> "VectorEnv":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write_actions(self, actions: np.ndarray) -> None:
+        actions = np.asarray(actions)
+        shape = (self.n_worlds, self.n_agents)
+        if actions.shape != shape:
+            raise ValueError(f"step() takes actions of shape (E, N) = {shape}, got {actions.shape}.")
+        if actions.dtype.kind not in "iu":
+            raise ValueError(f"step() takes whole numbers, got an array of {actions.dtype}; cast it to int64.")
+        array, n_actions = self._arrays.actions, self.action_grid.n_actions
+        array[:] = WAIT
+        np.copyto(array, actions, where=self.active, casting="same_kind")
+        if array.min() < 0 or array.max() >= n_actions:
+            e, n = np.argwhere((array < 0) | (array >= n_actions))[0]
+            raise ValueError(
+                f"Actions are 0..{n_actions - 1}, got {actions[e, n]} for {self.agent_names[n]} of world {e}."
+            )
+
+    def _forget_ends(self) -> None:
+        self.episodes.clear()
+        for array in (self.final_observation, self.final_state, self.final_active, self.final_bounds):
+            array[:] = 0
+
+    def _fingerprints(self) -> np.ndarray:
+        """int64 (E,), a checksum of what the agents of each world see."""
+        now = self._arrays.now
+        marks = np.zeros(self.n_worlds, np.int64)
+        for e in range(self.n_worlds):
+            for array in (now.observation, now.state, now.bounds, now.active):
+                marks[e] = zlib.crc32(array[e].tobytes(), int(marks[e]))
+        return marks
+
+    def _checked(self, saved: Mapping[str, Any]) -> tuple[int, dict[int, int], dict[int, np.ndarray], np.ndarray]:
+        """(seed, episodes and journals by world, fingerprints) of a state that fits this environment."""
+        parts = {"seed", "episode", "actions", "check", "config"}
+        if not isinstance(saved, Mapping) or not parts <= set(saved):
+            raise ValueError(f"load_state_dict() takes what state_dict() returned, a dict of {sorted(parts)}.")
+        there, here = saved["config"], self.config
+        differ = [name for name in here if name != "render_mode" and there.get(name) != here[name]]
+        if differ:
+            known, own = ({name: config.get(name) for name in differ} for config in (there, here))
+            raise ValueError(f"The saved worlds were made with {known}, these with {own}.")
+        journals = {e: np.asarray(journal) for e, journal in enumerate(saved["actions"])}
+        episode, check = np.asarray(saved["episode"]), np.asarray(saved["check"])
+        if not len(journals) == len(episode) == len(check) == self.n_worlds:
+            raise ValueError(f"The state is one of {len(journals)} worlds, and here are {self.n_worlds}.")
+        for e, journal in journals.items():
+            if journal.dtype.kind not in "iu" or journal.shape[1:] != (self.n_agents,):
+                raise ValueError(
+                    f"The actions of world {e} must be whole numbers of shape (T, {self.n_agents}), "
+                    f"got {journal.dtype} of shape {journal.shape}."
+                )
+        return check_seed(int(saved["seed"])), dict(enumerate(episode.tolist())), journals, check
+
+    def _check_open(self, call: str) -> None:
+        if self._is_closed:
+            raise RuntimeError(f"{call}() after close(); make a new environment.")
+
+    def _check_free(self, call: str) -> None:
+        self._check_open(call)
+        if self._is_stepping:
+            raise RuntimeError(f"{call}() while a step is under way; call step_wait() first.")
+
+    def _check_ready(self, call: str) -> None:
+        self._check_free(call)
+        if self._must_reset is not None:
+            raise RuntimeError(f"{call}() {self._must_reset}; call reset() first.")
+
+
+def describe(config: EnvConfig) -> dict[str, Any]:
+    """The fields of a config as JSON knows them: tuples are lists, classes their import paths."""
+    return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, type):
+        return f"{value.__module__}:{value.__qualname__}"
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _whole(name: str, value: Any, low: int) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < low:
+        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
+    return int(value)
