@@ -51,7 +51,7 @@ class Display:
         self._seconds.update({phase: row[f"time/{phase}"] for phase in PHASES})
         if self._live:
             self._live.update(self.render(), refresh=True)
-        elif "eval/return" in row or row["update"] == self._n_updates:
+        elif not math.isnan(row.get("eval/return", math.nan)) or row["update"] == self._n_updates:
             parts = [f"{name} {self._latest[name]:.4g}" for name in SHOWN if name in self._latest]
             self._console.print(f"update {row['update']:.0f}/{self._n_updates}  " + "  ".join(parts), soft_wrap=True)
 

@@ -125,7 +125,8 @@ class ValueScale(nn.Module):
     """Running mean and deviation of the critic's targets: an exponential average, without its bias to the start.
 
     As MAPPO's ValueNorm (Yu et al., 2022): m <- b m + (1 - b) mean(x), likewise for x^2, both divided by 1 - b^k after
-    k updates. One update here takes in one whole rollout. Before the first it is the identity.
+    k updates. One update here takes in one whole rollout. Before the first no scale is known, and every value restores
+    to 0: a fresh critic's noise, taken for dollars, would drown small rewards. Without a decay it is the identity.
 
     The decay matters where targets travel far at the start, as they do when truncation is bootstrapped (from 0 to
     r / (1 - gamma)). With a long memory V lags behind its target, and early steps of an episode seem worse than late
@@ -133,8 +134,8 @@ class ValueScale(nn.Module):
     0 did not.
     """
 
-    def __init__(self, decay: float) -> None:
-        """Starts as the identity; `decay` is b."""
+    def __init__(self, decay: float | None) -> None:
+        """Starts without a scale; `decay` is b, None for values that are never scaled."""
         super().__init__()
         self.decay = decay
         self.moments: Tensor
@@ -145,6 +146,8 @@ class ValueScale(nn.Module):
     @torch.no_grad()
     def update(self, target: Tensor) -> None:
         """Takes in the targets of one rollout."""
+        if self.decay is None:
+            return
         x = target.double()
         new = torch.stack([x.mean(), (x**2).mean()])
         self.moments.mul_(self.decay).add_((1 - self.decay) * new)
@@ -162,7 +165,7 @@ class ValueScale(nn.Module):
 
     def _statistics(self) -> tuple[float, float]:
         weight = float(self.weight)
-        if weight == 0:
-            return 0.0, 1.0
+        if self.decay is None or weight == 0:
+            return 0.0, 1.0 if self.decay is None else 0.0
         mean, square = (self.moments / weight).tolist()
         return mean, math.sqrt(max(square - mean**2, 1e-4))

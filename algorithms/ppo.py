@@ -106,7 +106,7 @@ class PPO(ABC):
                 config.normalise_observation,
             ).to(self.device)
             self.critic = self._make_critic().to(self.device)
-        self.value_scale = ValueScale(config.value_decay).to(self.device)
+        self.value_scale = ValueScale(config.value_decay if config.normalise_value else None).to(self.device)
         groups = [
             {"params": list(self.actor.parameters()), "lr": config.lr},
             {"params": list(self.critic.parameters()), "lr": config.critic_lr},
@@ -160,8 +160,7 @@ class PPO(ABC):
         target = (advantage + trajectory.value).reshape(unit_active.shape).sum(-1, where=unit_active)
         target /= np.maximum(unit_active.sum(-1), 1)
         batch = self._batch(buffer, rows, units, advantage, value, target)
-        if config.normalise_value:
-            self.value_scale.update(batch.target)
+        self.value_scale.update(batch.target)
         metrics = self._learn(observation, state, batch, progress)
         metrics["value/explained_variance"] = explained_variance(batch.value, batch.target)
         metrics["value/mean"] = float(batch.value.mean())

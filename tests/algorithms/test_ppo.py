@@ -123,7 +123,7 @@ def test_explained_variance_by_hand():
 
 def test_value_scale_is_the_average_without_bias_to_its_start():
     scale = ValueScale(decay=0.9)
-    assert scale.normalise(torch.tensor(7.0)) == 7.0
+    assert scale.restore(torch.tensor(7.0)) == 0.0
     scale.update(torch.tensor([8.0, 12.0]))
     assert scale.normalise(torch.tensor([8.0, 12.0])).tolist() == pytest.approx([-1.0, 1.0])
     scale.update(torch.tensor([20.0, 20.0]))
@@ -131,6 +131,9 @@ def test_value_scale_is_the_average_without_bias_to_its_start():
     assert scale.restore(torch.tensor(0.0)).item() == pytest.approx(mean)
     x = torch.randn(10)
     assert scale.restore(scale.normalise(x)).numpy() == pytest.approx(x.numpy(), abs=1e-5)
+    never = ValueScale(decay=None)
+    never.update(x)
+    assert torch.equal(never.restore(x), x) and torch.equal(never.normalise(x), x)
 
 
 def test_column_scale_is_mean_and_deviation_of_everything_seen():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from algorithms import checkpoint
 from algorithms.buffer import RolloutBuffer
 from algorithms.evaluate import evaluate, returns_of
 from algorithms.ippo import IPPO
@@ -120,3 +121,14 @@ def test_the_one_paying_offer_is_found_and_caps_are_kept(name):
     action, _ = learner.act(env, greedy=True)
     best = np.where(env.possible, GridWorld.best, 1)
     assert (action == best)[env.active].all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("world", [Gaps, GridWorld])
+def test_everything_runs_unchanged_on_a_gpu(world, monkeypatch, tmp_path):
+    monkeypatch.setitem(LEARNERS, "gpu", lambda shapes, config: MAPPO(shapes, config, seed=0, device="cuda"))
+    env = world(n_worlds=16)
+    learner = learn(env, "gpu", 3, config=PPOConfig(normalise_observation=True))
+    checkpoint.save(tmp_path / "c", learner, env, {"update": 3}, {})
+    checkpoint.restore(tmp_path / "c", learner, env)
+    assert np.isfinite(list(learner.metrics.values())).all() and np.isfinite(held_out_return(env, learner))

@@ -1,7 +1,9 @@
 """The loop around the learner: logs, evaluation, command line."""
 
 import csv
+import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from algorithms import log
+from algorithms.display import Display
 from algorithms.evaluate import evaluate, interval, returns_of
 from algorithms.policy import Policy
 from algorithms.vector import ParallelVectorEnv
@@ -145,3 +149,20 @@ def test_a_run_is_scored_by_a_command_of_its_own(tmp_path):
     assert len(found["episodes"]["trained"]) == len(found["episodes"]["random"]) == 40
     assert [e["seed"] for e in found["episodes"]["trained"]] == [e["seed"] for e in found["episodes"]["random"]]
     assert found["scores"]["trained"]["mean"] > 0.9 and "gain" in text
+
+
+def test_the_display_shows_progress_results_and_times():
+    row = dict.fromkeys(log.COLUMNS, math.nan) | {f"time/{phase}": 2.0 for phase in log.PHASES}
+    console = Console(force_terminal=True, color_system=None, highlight=False, width=100, file=io.StringIO())
+    with Display("mappo on a probe", 10, console) as display:
+        display.show(row | {"update": 3, "decisions": 1234, "train/return": 5.5})
+        display.show(row | {"update": 4, "decisions": 2345})
+    text = console.file.getvalue()
+    assert "mappo on a probe" in text and "update 4 of 10" in text and "2,345 decisions" in text
+    assert "5.5" in text  # the last known value stays
+    assert "4.0 s" in text and "14%" in text  # two of seven equal phases
+    plain = Console(force_terminal=False, width=200, file=io.StringIO())
+    with Display("title", 10, plain) as display:
+        display.show(row | {"update": 4, "train/return": 5.5})
+        display.show(row | {"update": 5, "eval/return": 6.5})
+    assert plain.file.getvalue().splitlines() == ["update 5/10  train/return 5.5  eval/return 6.5"]
