@@ -12,6 +12,7 @@ SHIELDS = ("off", "feasible", "covered")
 INVENTORIES = ("simulator", "conserving")
 RENDER_MODES = (None, "ansi", "rgb_array")
 OBSERVATION_PARTS = ("thread", "history", "broadcast", "macro")
+MASK_PLACES = ("both", "observation")
 LEVEL_NAMES = ("first", "middle", "last")
 
 
@@ -68,6 +69,9 @@ class EnvConfig:
     """add to `state()` what only a trainer may know (stock, balances and commitments of all factories)"""
     max_cycles: int | None = None
     """steps (windows) after which the episode is truncated; None plays to the end"""
+    mask_in: str = "both"
+    """where `ThreadEnv` puts the action mask: `both` observation and info, or `observation` only, as TorchRL's wrapper needs
+    it (it fails on a mask that stands in both beside other infos)"""
     strict: bool = False
     """raise on an action that the mask forbids instead of replacing and counting it"""
     render_mode: str | None = None
@@ -80,6 +84,7 @@ class EnvConfig:
         _choice(self, "shield", SHIELDS)
         _choice(self, "inventory", INVENTORIES)
         _choice(self, "render_mode", RENDER_MODES)
+        _choice(self, "mask_in", MASK_PLACES)
         _choice(self, "year", (2024, 2025, 2026))
         _whole(self, "rounds", 1)
         _whole(self, "history", 0)

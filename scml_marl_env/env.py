@@ -11,6 +11,7 @@ from scml_marl_env.actions import WAIT
 from scml_marl_env.array_env import ArrayEnv
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.features import LIMIT
+from scml_marl_env.layers.l1_shield import REASONS
 
 Observation = dict[str, np.ndarray]
 
@@ -29,9 +30,12 @@ class ThreadEnv(ParallelEnv[str, Observation, int]):
     Reward: shared by the threads of a factory: its balance change over its initial balance since the last step, which is
         not zero only when the day has changed (and the shaping of `reward="potential"`).
     Ends: terminated when the run is over or the factory is bankrupt, truncated by `max_cycles` or when a world fails.
-    Info of an agent: action_mask (the same array), active, factory, partner, is_buy, executed (the action that L1 made of
-        the last one), reward_terms, elapsed (days that passed in the step; the learner's discount is gamma**elapsed),
-        changed (why L1 changed answers in the last window: counts by reason), and at the end `episode`, the statistics.
+    Info of an agent, numbers under the same keys at every step (as TorchRL and others need it): action_mask (the very
+        array of the observation), active, factory, is_buy (-1 in a slot without a partner), executed (the action that L1
+        made of the last one), elapsed (days that passed in the step; the learner's discount is gamma**elapsed), profit and
+        shaping (the terms of the reward), illegal, shrunk, moved, countered, ended (answers of the last window that L1
+        changed, by reason), opponent_exceptions (so far; SCML breaks the negotiation and plays on), world_failed (an error
+        that no rule of SCML catches ended the world). In words: `partners()`, `statistics()`.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "name": "scml_marl_env", "is_parallelizable": True, "render_fps": 4}
@@ -111,6 +115,18 @@ class ThreadEnv(ParallelEnv[str, Observation, int]):
         """float32 (F * S,), what a centralised critic sees, columns named by `state_names`. A copy."""
         return self._game.arrays.state.reshape(-1).copy()
 
+    def partners(self) -> dict[str, str]:
+        """Agent -> SCML id of its partner in the current world, for the slots that have one."""
+        names = {}
+        for factory in range(self._game.engine.n_factories):
+            for slot, partner in enumerate(self._game.engine.partners_of(factory)):
+                names[self.possible_agents[factory * self.config.n_slots + slot]] = partner
+        return names
+
+    def statistics(self) -> dict[str, Any]:
+        """Of the episode so far, or of the one that has just ended; see `ArrayEnv.statistics`."""
+        return self._game.statistics()
+
     def render(self) -> str | np.ndarray | None:
         """The current day: a table (`ansi`) or a picture uint8 (H, W, 3) (`rgb_array`)."""
         if self.render_mode is None:
@@ -148,25 +164,23 @@ class ThreadEnv(ParallelEnv[str, Observation, int]):
     def _infos(self) -> dict[str, dict[str, Any]]:
         game, arrays, slots = self._game, self._game.arrays, self.config.n_slots
         view, infos = game.engine.view, {}
-        partners = [game.engine.partners_of(f) for f in range(game.engine.n_factories)]
-        episode = game.statistics() if game.window is None else None
+        changed = {name: game.changed.get(name, 0) for name in REASONS if name != "ok"}
+        exceptions, failed = game.engine.n_exceptions(), int(game.world_error is not None)
         for agent in self.agents:
             n = self._index[agent]
             factory, slot = divmod(n, slots)
-            there = slot < len(partners[factory])
             infos[agent] = {
-                "action_mask": self._masks[n],
+                **({"action_mask": self._masks[n]} if self.config.mask_in == "both" else {}),
                 "active": bool(arrays.active[n]),
                 "factory": factory,
-                "partner": partners[factory][slot] if there else None,
-                "is_buy": bool(view.is_buy[factory, slot]) if there else None,
+                "is_buy": int(view.is_buy[factory, slot]) if view.exists[factory, slot] else -1,
                 "executed": int(arrays.executed[n]),
                 "elapsed": float(arrays.elapsed[factory]),
-                "reward_terms": dict(game.books[factory].terms),
-                "changed": dict(game.changed),
+                **game.books[factory].terms,
+                **changed,
+                "opponent_exceptions": exceptions,
+                "world_failed": failed,
             }
-            if episode is not None:
-                infos[agent]["episode"] = episode
         return infos
 
     def _array(self, actions: Mapping[str, int]) -> np.ndarray:

@@ -99,7 +99,8 @@ def test_an_exception_inside_an_opponent_breaks_its_thread_and_is_told():
         stepped = list(env.agents)
         actions = random_masked(env.game, rng, p_accept=0.0, p_end=0.0)
         *_, truncated, infos = env.step(dict(zip(env.possible_agents, actions.tolist(), strict=True)))
-    episode = infos[stepped[0]]["episode"]
+    episode = env.statistics()
+    assert infos[stepped[0]]["opponent_exceptions"] == episode["opponent_exceptions"]
     assert episode["days"] == 6 and episode["opponent_exceptions"] > 0 and episode["world_error"] is None
     assert not any(truncated.values())
 
@@ -112,7 +113,8 @@ def test_a_world_that_fails_is_truncated_and_told():
         stepped = list(env.agents)
         actions = random_masked(env.game, rng)
         _, _, terminated, truncated, infos = env.step(dict(zip(env.possible_agents, actions.tolist(), strict=True)))
-    episode = infos[stepped[0]]["episode"]
+    episode = env.statistics()
+    assert infos[stepped[0]]["world_failed"] == (episode["world_error"] is not None)
     if episode["world_error"] is None:  # SCML's rule took it as the agent's exception
         assert episode["opponent_exceptions"] > 0
     else:

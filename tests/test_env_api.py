@@ -80,12 +80,14 @@ def test_spaces_masks_and_infos_agree_over_an_episode(options):
     rng = np.random.default_rng(0)
     observations, infos = env.reset(seed=2)
     total = dict.fromkeys(env.agents, 0.0)
+    keys = infos[env.agents[0]].keys()
     while env.agents:
         assert set(observations) == set(infos) == set(env.agents)
         for agent in env.agents:
             assert env.observation_space(agent).contains(observations[agent])
             mask = observations[agent]["action_mask"]
             assert infos[agent]["action_mask"] is mask and mask.any()
+            assert infos[agent].keys() == keys, "wrappers make a table of the infos"
             if not infos[agent]["active"]:
                 assert np.flatnonzero(mask).tolist() == [WAIT]
             else:
@@ -101,8 +103,8 @@ def test_spaces_masks_and_infos_agree_over_an_episode(options):
         for agent in stepped:
             total[agent] += rewards[agent]
             assert type(terminated[agent]) is bool and type(truncated[agent]) is bool
-            assert rewards[agent] == pytest.approx(sum(infos[agent]["reward_terms"].values()), abs=1e-6)
-    episode = infos[stepped[0]]["episode"]
+            assert rewards[agent] == pytest.approx(infos[agent]["profit"] + infos[agent]["shaping"], abs=1e-6)
+    episode = env.statistics()
     for agent in total:
         factory = int(agent.removeprefix("thread_")) // env.config.n_slots
         assert total[agent] == pytest.approx(episode["return"][factory], abs=1e-5)
@@ -111,14 +113,19 @@ def test_spaces_masks_and_infos_agree_over_an_episode(options):
         )
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_torchrl_steps_the_environment():
     pytest.importorskip("torchrl")
     from torchrl.envs import PettingZooWrapper
     from torchrl.envs.utils import check_env_specs
 
     env = PettingZooWrapper(
-        scml_marl_env.make("oneshot-mini", days=5, opponents="greedy"), use_mask=True, categorical_actions=True
+        scml_marl_env.make("oneshot-mini", days=5, opponents="greedy", mask_in="observation"),
+        use_mask=True,
+        categorical_actions=True,
     )
     check_env_specs(env)
     rollout = env.rollout(40, break_when_any_done=False)
     assert rollout.batch_size[0] == 40
+    masks, actions = rollout["thread", "action_mask"], rollout["thread", "action"]
+    assert masks.gather(-1, actions.unsqueeze(-1)).all(), "TorchRL draws only what the mask allows"
