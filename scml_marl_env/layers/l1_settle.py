@@ -178,7 +178,8 @@ def _settle_sales(
     for k in range(executed.shape[0]):
         if f.threads[k, PENDING] and not f.threads[k, BUYS]:
             reserved[f.threads[k, SENT_LEAD]] += f.threads[k, SENT_QUANTITY]
-        hoped += hope_left(f, k, grid, executed[k])
+        lead, quantity, _ = contract_of(f, k, grid, executed[k])
+        hoped += hope_after(f, k, executed[k], lead, quantity)
     inputs = inputs_today(f, shield, hoped)
     for k in order:
         write_sale_rooms(f, shield, inputs, reserved, limits.rooms)
@@ -228,14 +229,24 @@ def price_at(grid: Grid, k: int, level: int) -> int:
 
 
 @njit(cache=True)
-def hope_left(f: Factory, k: int, grid: Grid, executed: int) -> int:
-    """Items that buy thread `k` can still bring today after the window, whichever of our offers are accepted."""
+def hope_after(f: Factory, k: int, operation: int, lead: int, quantity: int) -> int:
+    """Items that buy thread `k` can still bring today after the window, in the worst case over our offers' fates.
+
+    Args:
+        f: the factory before the window.
+        k: the thread; 0 for a sell thread.
+        operation: END, ACCEPT, or OFFER and beyond; means nothing if the thread is not active.
+        lead: of the contract accepted or offered.
+        quantity: likewise.
+    """
     thread = f.threads[k]
+    if not thread[BUYS]:
+        return 0
     if not thread[ACTIVE]:
-        accepted = thread[SENT_QUANTITY] if thread[SENT_LEAD] == 0 and thread[GOES_ON] else 0
-        return min(thread[HOPE], accepted) if thread[PENDING] else thread[HOPE]
-    lead, quantity, _ = contract_of(f, k, grid, executed)
-    if not thread[BUYS] or lead > 0 or (executed != ACCEPT and not thread[GOES_ON]):
+        if not thread[PENDING]:
+            return thread[HOPE]
+        operation, lead, quantity = OFFER, thread[SENT_LEAD], thread[SENT_QUANTITY]
+    if operation < ACCEPT or lead > 0 or (operation >= OFFER and not thread[GOES_ON]):
         return 0
     return quantity
 

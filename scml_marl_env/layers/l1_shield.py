@@ -10,8 +10,19 @@ END is always legal and `wait` only where nothing is to be answered. L1 never pr
 """
 
 from scml_marl_env.layers.l1_bounds import write_bounds
+from scml_marl_env.layers.l1_counters import COUNTS, Answers, attribute_shortfall, count_unsafe, decode_answers
 from scml_marl_env.layers.l1_settle import REASONS, settle
 
 SHIELDS = ("off", "feasible", "covered")
 
-__all__ = ["REASONS", "SHIELDS", "settle", "write_bounds"]
+__all__ = [
+    "COUNTS",
+    "REASONS",
+    "SHIELDS",
+    "Answers",
+    "attribute_shortfall",
+    "count_unsafe",
+    "decode_answers",
+    "settle",
+    "write_bounds",
+]
