@@ -8,8 +8,8 @@ Layout of the flat index (A = 3 + L*Q*P actions):
     3 + (lead*Q + quantity_index)*P + price_level offer   (a counter-offer rejects what is on the table)
 
 Price level 0 is the best price of the agenda for the factory itself (lowest when it buys, highest when it sells); every
-further level is one dollar worse while the agenda has at most P distinct prices, which covers trading prices up to about
-5*P; wider agendas are covered evenly, ends included.
+further level is one dollar worse while the agenda has at most P distinct prices, which covers trading prices up to
+about 5*P; wider agendas are covered evenly, ends included.
 
 Compact bounds (int32, M = 7 + 2*L + P numbers for each thread) say the same as the flat mask in a few dozen integers:
 see `BOUNDS_*`. They are what L1 writes, what buffers store, and what `ops`, `caps` and `mask` expand.
@@ -101,8 +101,8 @@ class ActionGrid:
         leads, n_quantities, levels = self.factors
         if operation != OFFER or not 0 <= lead < leads or not 0 <= level < levels or quantity not in self.quantities:
             raise ValueError(
-                f"No action for operation {operation}, lead {lead}, quantity {quantity}, price level {level}: the grid has "
-                f"operations 0..3, leads 0..{leads - 1}, quantities {self.quantities}, price levels 0..{levels - 1}."
+                f"No action for operation {operation}, lead {lead}, quantity {quantity}, level {level}: the grid "
+                f"has operations 0..3, leads 0..{leads - 1}, quantities {self.quantities}, levels 0..{levels - 1}."
             )
         return 3 + (lead * n_quantities + self.quantities.index(quantity)) * levels + level
 

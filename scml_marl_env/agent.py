@@ -16,7 +16,7 @@ from scml_marl_env.awi_view import AwiView
 
 
 class Answer(NamedTuple):
-    """What a factory answers in one thread: `operation` of `actions` (END, ACCEPT or OFFER) and the offer, if it is one."""
+    """An answer in one thread: `operation` of `actions` (END, ACCEPT or OFFER) and the offer, if it is one."""
 
     operation: int
     quantity: int = 0
@@ -50,12 +50,13 @@ class WindowAgent(StdSyncAgent):
         answers = self._answers()
         return {partner: self._outcome(partner, answers.get(self.book.slot[partner])) for partner in asked}
 
-    def counter_all(
-        self, offers: dict[str, Outcome | None], states: dict[str, SAOState]
-    ) -> dict[str, SAOResponse]:
+    def counter_all(self, offers: dict[str, Outcome | None], states: dict[str, SAOState]) -> dict[str, SAOResponse]:
         self.book.see(offers, states, list(offers))
         answers = self._answers()
-        return {partner: self._response(partner, answers.get(self.book.slot[partner]), offers[partner]) for partner in offers}
+        return {
+            partner: self._response(partner, answers.get(self.book.slot[partner]), offers[partner])
+            for partner in offers
+        }
 
     def on_negotiation_success(self, contract: Any, mechanism: Any) -> None:
         annotation = contract.annotation

@@ -1,7 +1,7 @@
 """ArrayEnv: one world as arrays. The PettingZoo, Gymnasium and vector environments are thin views of it.
 
-Letters: F controlled factories, K slots of a factory, N = F*K agents (agent n is slot n % K of factory n // K), D features,
-S numbers of a factory's central state, M compact bounds (`actions.ActionGrid`).
+Letters: F controlled factories, K slots of a factory, N = F*K agents (agent n is slot n % K of factory n // K), D
+features, S numbers of a factory's central state, M compact bounds (`actions.ActionGrid`).
 """
 
 from collections.abc import Mapping
@@ -297,7 +297,12 @@ class ArrayEnv:
     def _write_observation(self, factory: int, out: np.ndarray) -> None:
         column = 0
         for part in self.config.observation:
-            block = {"thread": self._thread, "history": self._history, "broadcast": self._broadcast, "macro": self._macro}[part]
+            block = {
+                "thread": self._thread,
+                "history": self._history,
+                "broadcast": self._broadcast,
+                "macro": self._macro,
+            }[part]
             width = block.shape[-1]
             out[:, column : column + width] = block[factory]
             column += width
@@ -313,5 +318,3 @@ class ArrayEnv:
         out[column + n_thread : column + 2 * n_thread] = threads.max(0) if len(threads) else 0
         if self.config.privileged_state:
             self.engine.write_private(out[column + 2 * n_thread :].reshape(-1, len(PRIVATE_COLUMNS)))
-
-

@@ -78,7 +78,7 @@ class AwiView:
         self._write_commitments()
 
     def see(self, offers: Mapping[str, Any], states: Mapping[str, Any] | None, asked: Iterable[str]) -> None:
-        """Writes a window: the partners `asked` wait for an answer, their `offers` (quantity, day, price) on the table."""
+        """Writes a window: partners `asked` wait for an answer, with their `offers` (quantity, day, price)."""
         view, b = self.view, self.row
         view.on_turn[b] = False
         view.has_offer[b] = False
@@ -218,9 +218,9 @@ class AwiView:
             info = next(iter((details["buy"] | details["sell"]).values()))
             view.n_rounds[b] = info.nmi.n_steps
         for array in (
-            view.on_turn, view.round, view.has_offer, view.offer_quantity, view.offer_lead, view.offer_price, view.pending,
-            view.sent, view.sent_quantity, view.sent_lead, view.sent_price, view.before_quantity, view.before_lead,
-            view.before_price, view.n_received, view.history, view.n_history, view.deal_today,
+            view.on_turn, view.round, view.has_offer, view.offer_quantity, view.offer_lead, view.offer_price,
+            view.pending, view.sent, view.sent_quantity, view.sent_lead, view.sent_price, view.before_quantity,
+            view.before_lead, view.before_price, view.n_received, view.history, view.n_history, view.deal_today,
         ):  # fmt: skip
             array[b] = 0
 
@@ -243,5 +243,3 @@ class AwiView:
         lead = offer[_TIME] - self.view.day[self.row]
         history[-1] = by_me, lead, offer[_QUANTITY], offer[_PRICE], self.view.round[self.row, slot]
         self.view.n_history[self.row, slot] = min(self.view.n_history[self.row, slot] + 1, len(history))
-
-

@@ -20,8 +20,8 @@ LEVEL_NAMES = ("first", "middle", "last")
 class EnvConfig:
     """One kind of SCML world, who plays in it, and what its agents see, may do and earn.
 
-    Every default is here and makes a valid environment. Ranges are inclusive (low, high) pairs, drawn anew for each world
-    by SCML's own generator.
+    Every default is here and makes a valid environment. Ranges are inclusive (low, high) pairs, drawn anew for each
+    world by SCML's own generator.
     """
 
     track: str = "std"
@@ -33,11 +33,11 @@ class EnvConfig:
     controlled: int | str = 1
     """number of factories that the environment's agents run, or `all` (self-play)"""
     level: int | str | tuple[int | str, ...] | None = None
-    """production level of the controlled factory: 0 is the first, -1 the last, or `first`, `middle`, `last`; a tuple gives
-    one for each controlled factory; None draws one evenly for each world"""
+    """production level of the controlled factory: 0 is the first, -1 the last, or `first`, `middle`, `last`; a tuple
+    gives     one for each controlled factory; None draws one evenly for each world"""
     opponents: Any = "default"
-    """who plays the other factories: a name (see `scml_marl_env.opponents`), an SCML agent class or its import path, or a
-    mix as {name or class: weight}; `default` leaves the generator's own default agents where it put them"""
+    """who plays the other factories: a name (see `scml_marl_env.opponents`), an SCML agent class or its import path, or
+    a     mix as {name or class: weight}; `default` leaves the generator's own default agents where it put them"""
     days: int | tuple[int, int] = (50, 200)
     """simulated days of an episode"""
     processes: int | tuple[int, int] = (2, 4)
@@ -70,8 +70,8 @@ class EnvConfig:
     max_cycles: int | None = None
     """steps (windows) after which the episode is truncated; None plays to the end"""
     mask_in: str = "both"
-    """where `ThreadEnv` puts the action mask: `both` observation and info, or `observation` only, as TorchRL's wrapper needs
-    it (it fails on a mask that stands in both beside other infos)"""
+    """where `ThreadEnv` puts the action mask: `both` observation and info, or `observation` only, as TorchRL's wrapper
+    needs     it (it fails on a mask that stands in both beside other infos)"""
     strict: bool = False
     """raise on an action that the mask forbids instead of replacing and counting it"""
     render_mode: str | None = None
@@ -244,7 +244,9 @@ def _range(config: EnvConfig, name: str, low: int) -> None:
     pair = (value, value) if _is_whole(value) else value
     fine = isinstance(pair, tuple) and len(pair) == 2 and all(_is_whole(item) for item in pair)
     if not fine or not low <= pair[0] <= pair[1]:
-        raise ValueError(f"{name} must be a whole number of at least {low}, or a (low, high) pair of them, got {value!r}.")
+        raise ValueError(
+            f"{name} must be a whole number of at least {low}, or a (low, high) pair of them, got {value!r}."
+        )
 
 
 def _level(item: Any, n_processes: int) -> int | None:
@@ -258,7 +260,7 @@ def _level(item: Any, n_processes: int) -> int | None:
         return {"first": 0, "middle": n_processes // 2, "last": n_processes - 1}[item]
     if not _is_whole(item) or not -n_processes <= item < n_processes:
         raise ValueError(
-            f"level {item!r} does not exist in a world of {n_processes} processes (0..{n_processes - 1}, or negative from "
-            "the last): restrict `processes` to worlds that have it."
+            f"level {item!r} does not exist in a world of {n_processes} processes (0..{n_processes - 1}, or negative "
+            "from the last): restrict `processes` to worlds that have it."
         )
     return item % n_processes

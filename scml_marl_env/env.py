@@ -19,26 +19,32 @@ Observation = dict[str, np.ndarray]
 class ThreadEnv(ParallelEnv[str, Observation, int]):
     """One SCML world in which K negotiation threads of each of F factories decide.
 
-    A step is a window: one decision of one factory, in which all its threads that wait for an answer are answered at once.
-    Agent `thread_<n>` is slot k = n % K of factory f = n // K: a permanent partner (suppliers first, then consumers), so an
-    agent lives for the whole episode although SCML reopens its negotiation every day.
+    A step is a window: one decision of one factory, in which all its threads that wait for an answer are answered at
+    once. Agent `thread_<n>` is slot k = n % K of factory f = n // K: a permanent partner (suppliers first, then
+    consumers), so an agent lives for the whole episode although SCML reopens its negotiation every day.
 
     Observation of an agent, a Dict:
         observation: float32 (D,), columns named by `observation_names`, within +-5.
         action_mask: int8 (A,), 1 where L1 allows the action. An agent that has nothing to answer may only wait (0).
-    Action: Discrete(A), see `action_grid`: 0 waits, 1 ends, 2 accepts, the rest are offers (lead time, quantity, price).
-    Reward: shared by the threads of a factory: its balance change over its initial balance since the last step, which is
+    Action: Discrete(A), see `action_grid`: 0 waits, 1 ends, 2 accepts, the rest are offers (lead time, quantity,
+    price). Reward: shared by the threads of a factory: its balance change over its initial balance since the last step,
+    which is
         not zero only when the day has changed (and the shaping of `reward="potential"`).
     Ends: terminated when the run is over or the factory is bankrupt, truncated by `max_cycles` or when a world fails.
     Info of an agent, numbers under the same keys at every step (as TorchRL and others need it): action_mask (the very
-        array of the observation), active, factory, is_buy (-1 in a slot without a partner), executed (the action that L1
-        made of the last one), elapsed (days that passed in the step; the learner's discount is gamma**elapsed), profit and
-        shaping (the terms of the reward), illegal, shrunk, moved, countered, ended (answers of the last window that L1
-        changed, by reason), opponent_exceptions (so far; SCML breaks the negotiation and plays on), world_failed (an error
-        that no rule of SCML catches ended the world). In words: `partners()`, `statistics()`.
+        array of the observation), active, factory, is_buy (-1 in a slot without a partner), executed (the action that
+        L1 made of the last one), elapsed (days that passed in the step; the learner's discount is gamma**elapsed),
+        profit and shaping (the terms of the reward), illegal, shrunk, moved, countered, ended (answers of the last
+        window that L1 changed, by reason), opponent_exceptions (so far; SCML breaks the negotiation and plays on),
+        world_failed (an error that no rule of SCML catches ended the world). In words: `partners()`, `statistics()`.
     """
 
-    metadata = {"render_modes": ["ansi", "rgb_array"], "name": "scml_marl_env", "is_parallelizable": True, "render_fps": 4}
+    metadata = {
+        "render_modes": ["ansi", "rgb_array"],
+        "name": "scml_marl_env",
+        "is_parallelizable": True,
+        "render_fps": 4,
+    }
 
     def __init__(self, config: EnvConfig) -> None:
         self.config = config
@@ -89,9 +95,7 @@ class ThreadEnv(ParallelEnv[str, Observation, int]):
 
     def step(
         self, actions: Mapping[str, int]
-    ) -> tuple[
-        dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
-    ]:
+    ) -> tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Answers the window with one action of every live agent (wait for those that have nothing to answer).
 
         Raises:

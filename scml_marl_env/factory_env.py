@@ -27,7 +27,9 @@ class FactoryEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(self, config: EnvConfig) -> None:
         if config.n_controlled != 1:
-            raise ValueError(f"FactoryEnv plays one factory, got controlled={config.controlled!r}; use make() for more.")
+            raise ValueError(
+                f"FactoryEnv plays one factory, got controlled={config.controlled!r}; use make() for more."
+            )
         self.config = config
         self.render_mode = config.render_mode
         self._game = ArrayEnv(config)
@@ -55,13 +57,16 @@ class FactoryEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
         Raises:
             RuntimeError: before reset, or after the episode ended.
-            ValueError: for a wrong shape or value, and with `strict=True` for a forbidden action; nothing has happened then.
+            ValueError: for a wrong shape or value, and with `strict=True` for a forbidden action; nothing has happened
+            then.
         """
         if self._game.window is None:
             raise RuntimeError("step() after the episode ended, or before it began; call reset() first.")
         action = np.asarray(action)
         if action.shape != (self.config.n_slots,):
-            raise ValueError(f"step() takes one action for each of the {self.config.n_slots} slots, got shape {action.shape}.")
+            raise ValueError(
+                f"step() takes one action for each of the {self.config.n_slots} slots, got shape {action.shape}."
+            )
         checked = [check_action(item, self.action_grid.n_actions, f"slot {k}") for k, item in enumerate(action)]
         self._game.step(np.array(checked, dtype=np.int64))
         arrays = self._game.arrays

@@ -1,7 +1,8 @@
-"""FactoryView -> float32: what an agent sees, what all agents of a factory see, and what a critic sees. Every column named.
+"""FactoryView -> float32: what an agent, all agents of a factory, and a critic see. Every column named.
 
-All numbers are ratios, mostly within [0, 1], and clipped to +-LIMIT. Prices of a thread are given as a position in today's
-agenda from the factory's own point of view: 0 is its best price, 1 its worst. `side` s is 0 for buying and 1 for selling.
+All numbers are ratios, mostly within [0, 1], and clipped to +-LIMIT. Prices of a thread are given as a position in
+today's agenda from the factory's own point of view: 0 is its best price, 1 its worst. `side` s is 0 for buying and 1
+for selling.
 """
 
 import numpy as np
@@ -37,11 +38,11 @@ THREAD_FEATURES = (
 HISTORY_FEATURES = ("there", "by_me", "quantity", "lead", "position", "rounds_ago")
 
 _BROADCAST_FIXED = (
-    "day", "days_left", "first_level", "middle_level", "last_level", "balance", "stock", "needed_supplies", "needed_sales",
-    "bought_today", "bought_cost", "sold_today", "sold_revenue", "exogenous_in", "exogenous_out", "exogenous_in_price",
-    "exogenous_out_price", "signed_in_today", "signed_out_today", "alive_buy", "alive_sell", "offered_buy", "offered_sell",
-    "pending_buy", "pending_sell", "storage_rate", "disposal_rate", "shortfall_rate", "price_in", "price_out", "unit_cost",
-    "margin",
+    "day", "days_left", "first_level", "middle_level", "last_level", "balance", "stock", "needed_supplies",
+    "needed_sales", "bought_today", "bought_cost", "sold_today", "sold_revenue", "exogenous_in", "exogenous_out",
+    "exogenous_in_price", "exogenous_out_price", "signed_in_today", "signed_out_today", "alive_buy", "alive_sell",
+    "offered_buy", "offered_sell", "pending_buy", "pending_sell", "storage_rate", "disposal_rate",
+    "shortfall_rate", "price_in", "price_out", "unit_cost", "margin",
 )  # fmt: skip
 _MACRO_RESOURCES = (
     "stock", "perishable", "exogenous_in", "exogenous_out", "needed_supplies", "needed_sales", "utilisation_before",
@@ -131,7 +132,7 @@ def needed(view: FactoryView, b: int) -> tuple[int, int]:
 
 @njit(cache=True)
 def write_thread_features(view: FactoryView, b: int, bounds: np.ndarray, out: np.ndarray) -> None:
-    """Writes float32 (K, len(THREAD_FEATURES)); `bounds` int32 (K, M) of the factory. Rows without a thread are zero."""
+    """Writes float32 (K, len(THREAD_FEATURES)); `bounds` int32 (K, M). Rows without a thread are zero."""
     n_leads = view.signed_in.shape[1]
     horizon = max(1, n_leads - 1)
     n_rounds, n_days = view.n_rounds[b], view.n_days[b]

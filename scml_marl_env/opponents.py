@@ -1,8 +1,8 @@
 """Named pools of SCML agents for the factories that the environment does not control.
 
-`opponents=` of an environment takes a name of `NAMES`, an agent class, the import path of one ("package.module:Class"), or
-a mix as {name, path or class: weight}. Each factory draws its opponent by weight; the member `default` of a mix keeps the
-default agent that the official generator drew there.
+`opponents=` of an environment takes a name of `NAMES`, an agent class, the import path of one ("package.module:Class"),
+or a mix as {name, path or class: weight}. Each factory draws its opponent by weight; the member `default` of a mix
+keeps the default agent that the official generator drew there.
 """
 
 import difflib
@@ -115,7 +115,7 @@ def load(path: str) -> type:
     """
     module_name, _, class_name = path.partition(":") if ":" in path else path.rpartition(".")
     try:
-        agent = importlib.import_module(module_name)
+        agent: Any = importlib.import_module(module_name)
         for part in class_name.split("."):
             agent = getattr(agent, part)
     except (ImportError, AttributeError, ValueError) as error:
@@ -171,5 +171,6 @@ def _hashable(spec: Any) -> bool:
 
 def _refuse(spec: Any) -> Any:
     raise TypeError(
-        f"opponents must be a name, an SCML agent class, an import path, or a {{...: weight}} mix of them, got {spec!r}."
+        "opponents must be a name, an SCML agent class, an import path, or a {...: weight} mix of them, got "
+        f"{spec!r}."
     )

@@ -10,7 +10,6 @@ from scml_marl_env.config import EnvConfig, check_options
 from scml_marl_env.opponents import pool
 
 if TYPE_CHECKING:
-    import gymnasium
     from pettingzoo import AECEnv
 
     from scml_marl_env.env import ThreadEnv

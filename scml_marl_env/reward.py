@@ -3,9 +3,10 @@
     profit     r = (B' - B) / B_0                       balance change over the initial balance
     potential  r + gamma**days * Phi(s') - Phi(s)       Phi = stock * trading price of the input / B_0, 0 at the end
 
-The shaping is potential-based (Ng, Harada and Russell, 1999), with SYSTEMS.md L2m's stock value as potential. It telescopes:
-summed with discount gamma per day it is -Phi at the start, which is 0 because a factory starts without stock, so that the
-discounted returns of both rewards agree at the end. Output stock never exists in SCML (SEMANTICS.md e) and has no term.
+The shaping is potential-based (Ng, Harada and Russell, 1999), with SYSTEMS.md L2m's stock value as potential. It
+telescopes: summed with discount gamma per day it is -Phi at the start, which is 0 because a factory starts without
+stock, so that the discounted returns of both rewards agree at the end. Output stock never exists in SCML (SEMANTICS.md
+e) and has no term.
 """
 
 from scml_marl_env.config import EnvConfig
@@ -45,7 +46,7 @@ class RewardBook:
         self._potential = potential(self._view, self._factory)
 
     def settle(self, balance: float, day: int, ended: bool) -> tuple[float, int]:
-        """(reward, days passed) since the last call, given the balance and the day now; `ended` makes the potential 0."""
+        """(reward, days passed) since the last call; with `ended` the potential is 0."""
         days = day - self._day
         profit = (balance - self._balance) / self._start
         shaping = 0.0

@@ -1,4 +1,5 @@
-"""FactoryView: what ONE factory may know at the moment of a window. The waist between any engine and everything above it.
+"""FactoryView: what ONE factory may know at the moment of a window. The waist of the design: every
+engine writes it, everything above reads it.
 
 A `FactoryView` holds the views of B factories side by side, as plain arrays with a leading axis B, so that the same
 compiled functions read one factory of the real engine and a batch of the fast one. Nothing in it is private to another
@@ -51,7 +52,9 @@ class FactoryView(NamedTuple):
     disposal_rate: np.ndarray  # (B,) float64, likewise
     shortfall_rate: np.ndarray  # (B,) float64, today's, in units of the output's trading price
     trading_price: np.ndarray  # (B, 2) float64, of input and output
-    price_history: np.ndarray  # (B, 2, 6) float64, trading prices of the last six days, today's last; day 0's before day 0
+    price_history: (
+        np.ndarray
+    )  # (B, 2, 6) float64, trading prices of the last six days, today's last; day 0's before day 0
     price_average: np.ndarray  # (B, 2) float64, exponential moving average of the trading price, weight 0.3 for today
     price_low: np.ndarray  # (B, 2) agenda of today's buy threads, of its sell threads
     price_high: np.ndarray  # (B, 2)
@@ -125,7 +128,7 @@ _FIRST_THREAD_FIELD = FactoryView._fields.index("exists")
 
 def empty_view(n_views: int, n_slots: int, n_leads: int, n_history: int) -> FactoryView:
     """A `FactoryView` of zeros for B = `n_views` factories of K = `n_slots` threads."""
-    arrays = []
+    arrays: list[np.ndarray] = []
     for index, name in enumerate(FactoryView._fields):
         shape: tuple[int, ...] = (n_views,)
         if name == "history":

@@ -24,7 +24,7 @@ def random_masked(game, rng, p_accept=0.2, p_end=0.05):
 
 
 def greedy(game):
-    """int64 (N,): accepts whatever is allowed, else offers the largest allowed quantity at the worst own price, today first."""
+    """int64 (N,): accepts what is allowed, else offers the largest quantity at the worst own price, today first."""
     actions = np.full(len(game.arrays.active), END, np.int64)
     masks = game.grid.mask(game.arrays.bounds)
     n_leads, n_quantities, n_levels = game.grid.factors

@@ -76,7 +76,8 @@ def test_decoding_outside_the_grid_is_refused(action):
 
 
 @pytest.mark.parametrize(
-    "answer", [(OFFER, 11, 1, 0), (OFFER, 0, 11, 0), (OFFER, 0, 1, 20), (OFFER, -1, 1, 0), (OFFER, 0, 0, 0), (7, 0, 1, 0)]
+    "answer",
+    [(OFFER, 11, 1, 0), (OFFER, 0, 11, 0), (OFFER, 0, 1, 20), (OFFER, -1, 1, 0), (OFFER, 0, 0, 0), (7, 0, 1, 0)],
 )
 def test_encoding_off_the_grid_is_refused(answer):
     with pytest.raises(ValueError, match="No action"):

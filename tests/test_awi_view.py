@@ -193,4 +193,7 @@ def test_the_macro_state_has_128_columns_at_a_horizon_of_ten_days():
 
 
 def test_play_counts_windows():
-    assert play(ArrayEnv(config_of("std-mini", days=5)), 0, lambda game: random_masked(game, np.random.default_rng(0)))[0] > 5
+    assert (
+        play(ArrayEnv(config_of("std-mini", days=5)), 0, lambda game: random_masked(game, np.random.default_rng(0)))[0]
+        > 5
+    )

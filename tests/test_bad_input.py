@@ -9,7 +9,23 @@ from tests.players import random_masked
 
 NAN = float("nan")
 OPTIONS = {"days": 6, "opponents": "greedy"}
-SEEDS = [-1, 1.5, "1", NAN, None, [1], True, np.float64(2), np.array([1, 2]), {}, b"1", float("inf"), (), complex(1), object]
+SEEDS = [
+    -1,
+    1.5,
+    "1",
+    NAN,
+    None,
+    [1],
+    True,
+    np.float64(2),
+    np.array([1, 2]),
+    {},
+    b"1",
+    float("inf"),
+    (),
+    complex(1),
+    object,
+]
 ACTIONS = [
     -1, 3303, 10**9, 1.0, NAN, float("inf"), "1", None, [1], (1,), {}, True, np.bool_(True), np.float32(1), np.nan,
     np.array([1, 1]), np.array(1.0), b"1", -(10**20), object(),
@@ -168,10 +184,10 @@ def test_strict_raises_on_forbidden_actions_and_nothing_happens(seed):
 
 
 def test_unmasked_samples_never_break_the_environment(env):
-    observations, _ = env.reset(seed=3)
+    env.reset(seed=3)
     steps = 0
     while env.agents and steps < 200:
-        observations, *_ = env.step({agent: int(env.action_space(agent).sample()) for agent in env.agents})
+        env.step({agent: int(env.action_space(agent).sample()) for agent in env.agents})
         steps += 1
     assert steps > 5
 

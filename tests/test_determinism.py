@@ -41,7 +41,11 @@ def test_the_same_seed_gives_the_same_episodes_in_two_processes(env_id, options)
     code = f"from tests.test_determinism import fingerprint; print(fingerprint({env_id!r}, 5, **{options!r}))"
     runs = [
         subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for _ in range(2)
     ]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import scml_marl_env
-from scml_marl_env.actions import ACCEPT, END, OFFER
+from scml_marl_env.actions import ACCEPT, END
 from scml_marl_env.array_env import ArrayEnv
 from scml_marl_env.registry import config_of
 from tests.players import Dying, Failing, Patient, greedy, play, random_masked
@@ -73,7 +73,9 @@ def test_several_factories_get_their_windows_in_turn_and_the_same_world(controll
     assert game.statistics()["days"] == 6
 
 
-@pytest.mark.parametrize("opponents", ["default", "greedy", "random", "sync-random", "nothing", {"greedy": 2, "default": 1}])
+@pytest.mark.parametrize(
+    "opponents", ["default", "greedy", "random", "sync-random", "nothing", {"greedy": 2, "default": 1}]
+)
 @pytest.mark.parametrize("env_id", ["std-mini", "oneshot-mini"])
 def test_built_in_opponents_play(env_id, opponents):
     game = environment(env_id, days=5, opponents=opponents)
@@ -82,7 +84,8 @@ def test_built_in_opponents_play(env_id, opponents):
 
 
 @pytest.mark.parametrize(
-    ("env_id", "name"), [("std-mini", "penguin"), ("std-mini", "as0"), ("oneshot-mini", "rchan"), ("oneshot-mini", "champions")]
+    ("env_id", "name"),
+    [("std-mini", "penguin"), ("std-mini", "as0"), ("oneshot-mini", "rchan"), ("oneshot-mini", "champions")],
 )
 def test_competition_agents_play(env_id, name):
     pytest.importorskip("scml_agents")
@@ -112,7 +115,7 @@ def test_a_world_that_fails_is_truncated_and_told():
     while env.agents:
         stepped = list(env.agents)
         actions = random_masked(env.game, rng)
-        _, _, terminated, truncated, infos = env.step(dict(zip(env.possible_agents, actions.tolist(), strict=True)))
+        *_, truncated, infos = env.step(dict(zip(env.possible_agents, actions.tolist(), strict=True)))
     episode = env.statistics()
     assert infos[stepped[0]]["world_failed"] == (episode["world_error"] is not None)
     if episode["world_error"] is None:  # SCML's rule took it as the agent's exception
@@ -221,7 +224,11 @@ def test_nothing_is_written_or_printed(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert run.stdout == "" and run.stderr == ""
-    written = [path for path in tmp_path.rglob("*") if path.is_file() and "numba" not in str(path) and "matplotlib" not in str(path)]
+    written = [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and "numba" not in str(path) and "matplotlib" not in str(path)
+    ]
     assert written == []
 
 

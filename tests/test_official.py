@@ -83,7 +83,11 @@ def play_on_the_wire(env_id, seed, windows, counts, **options):
         ended += int((game.arrays.executed == 1).sum())
         done += 1
     view = game.engine.view
-    broken = sum(agent.adapted_object.broken for agent in game.engine.world.agents.values() if isinstance(agent.adapted_object, Patient))
+    broken = sum(
+        agent.adapted_object.broken
+        for agent in game.engine.world.agents.values()
+        if isinstance(agent.adapted_object, Patient)
+    )
     assert game.engine.n_exceptions() == 0 and game.world_error is None
     for side, name in ((view.is_buy, "bought"), (~view.is_buy & view.exists, "sold")):
         counts[name, int(view.level[0])] = counts.get((name, int(view.level[0])), 0) + int(view.n_deals[side].sum())

@@ -38,12 +38,13 @@ def test_a_reward_comes_only_when_the_day_has_changed():
 
 @pytest.mark.parametrize("discount", [0.9, 0.99, 1.0])
 def test_shaping_telescopes_so_that_discounted_returns_agree(discount):
-    """With the stock worth nothing at the end and nothing at the start, both rewards have the same discounted return."""
+    """Stock is worth nothing at the start and at the end, so both rewards have the same discounted return."""
     plain, rewards, elapsed = episode(reward="profit", discount=discount, level=1)
     shaped, with_shaping, elapsed_too = episode(reward="potential", discount=discount, level=1)
     assert (elapsed == elapsed_too).all() and plain.engine.scores() == shaped.engine.scores()
     assert np.abs(with_shaping - rewards).max() > 0.01, "there was stock to value"
-    # gamma**(days before the step) weighs a step's reward; profit of a step with d days comes at its end, as the shaping does
+    # gamma**(days before the step) weighs a step's reward; profit of a step with d days comes at its end, as the
+    # shaping does
     weight = discount ** (np.cumsum(elapsed[:, 0]) - elapsed[:, 0])
     assert (weight * with_shaping[:, 0]).sum() == pytest.approx((weight * rewards[:, 0]).sum(), abs=1e-4)
 
@@ -82,6 +83,8 @@ def test_stock_follows_the_rule_of_the_inventory(inventory, drains):
 
 def test_an_episode_can_be_cut_and_is_truncated_not_terminated():
     game = ArrayEnv(config_of("std-mini", max_cycles=7))
-    steps, _ = play(game, 2, lambda game: random_masked(game, np.random.default_rng(game.n_steps), p_accept=0.0, p_end=0.0))
+    steps, _ = play(
+        game, 2, lambda game: random_masked(game, np.random.default_rng(game.n_steps), p_accept=0.0, p_end=0.0)
+    )
     assert steps == 7 and game.arrays.truncated.all() and not game.arrays.terminated.any()
     assert game.statistics()["length"] == 7

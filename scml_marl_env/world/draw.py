@@ -1,4 +1,4 @@
-"""The draw of a world: SCML's own generator makes it, we say who plays where. Nothing here re-implements a distribution."""
+"""The draw of a world: SCML's own generator makes it, we say who plays where. No distribution is made here."""
 
 import random
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def world_class(config: EnvConfig) -> type:
 
 
 def _generate(config: EnvConfig) -> tuple[dict[str, Any], list[int], list[str | None]]:
-    """(arguments of the world, level of each factory, default agent of each factory or None at a competitor's place)."""
+    """(arguments of the world, levels, default agents or None at a competitor's place) of all factories."""
     from negmas.serialization import deserialize
     from scml import utils
 
@@ -90,7 +90,8 @@ def _generate(config: EnvConfig) -> tuple[dict[str, Any], list[int], list[str | 
             break
     else:
         raise ValueError(
-            f"SCML's generator placed no {low} to {high} factories on every level in {_ATTEMPTS} draws; widen factories_per_level."
+            f"SCML's generator placed no {low} to {high} factories on every level in {_ATTEMPTS} draws; "
+            "widen factories_per_level."
         )
     params = deserialize(made["__exact_params"])
     return params, list(made["agent_processes"]), list(made["agent_types"])
@@ -103,7 +104,9 @@ def _place(config: EnvConfig, levels: list[int], rng: np.random.Generator) -> li
     n_processes = max(levels) + 1
     wanted = config.levels(n_processes)
     chosen: dict[int, int] = {}
-    for order in sorted(range(len(wanted)), key=lambda i: wanted[i] is None):  # fixed levels first, they have less choice
+    for order in sorted(
+        range(len(wanted)), key=lambda i: wanted[i] is None
+    ):  # fixed levels first, they have less choice
         level = wanted[order]
         free = [i for i in range(len(levels)) if i not in chosen.values()]
         if level is None:

@@ -1,9 +1,9 @@
 """The official SCML world, run lean: the same economy and protocol, without disk, wall clock and bookkeeping.
 
-What is switched off changes no result (SEMANTICS.md g, h): time limits (they move negotiators into helper threads, where a
-greenlet cannot switch), logs and tables, saved negotiation records, callbacks that no agent of the world overrides. What is
-made definite: exogenous contracts of a day execute in the order of the generator's list instead of that of a set of random
-ids, and a negotiation draws no extra random number when the wall clock passes a second.
+What is switched off changes no result (SEMANTICS.md g, h): time limits (they move negotiators into helper threads,
+where a greenlet cannot switch), logs and tables, saved negotiation records, callbacks that no agent of the world
+overrides. What is made definite: exogenous contracts of a day execute in the order of the generator's list instead of
+that of a set of random ids, and a negotiation draws no extra random number when the wall clock passes a second.
 """
 
 from collections import defaultdict
@@ -50,6 +50,11 @@ class _Lean:
     # The world asks for a folder only through this attribute and writes nothing where it is None.
     _extra_folder = property(lambda self: None, lambda self, value: None)
 
+    after_day: Callable[[], None] | None = None  # called when the results of a day stand
+    n_failed_negotiations = 0  # aborted because a negotiator raised, which SCML counts nowhere
+    unsigned_contracts: Any
+    exogenous_contracts: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.save_negotiations = False
@@ -59,15 +64,11 @@ class _Lean:
                 if contract in contracts:
                     self.unsigned_contracts[day].add(contract)
 
-    after_day: Callable[[], None] | None = None  # called when the results of a day stand
-
     def simulation_step(self, stage: int = 0) -> Any:
         result = super().simulation_step(stage)  # type: ignore[misc]
         if stage == 1 and self.after_day is not None:
             self.after_day()
         return result
-
-    n_failed_negotiations = 0  # aborted because a negotiator raised, which SCML counts nowhere
 
     def _step_a_mechanism(self, mechanism: Any, *args: Any, **kwargs: Any) -> Any:
         result = super()._step_a_mechanism(mechanism, *args, **kwargs)  # type: ignore[misc]
@@ -100,7 +101,7 @@ class _Conserving:
 
 
 def build(draw: WorldDraw, config: EnvConfig, controlled_class: type) -> Any:
-    """The world of a draw with `controlled_class` in the controlled factories; call it within the world's randomness."""
+    """The world of a draw with `controlled_class` in the controlled factories; call it in its randomness."""
     from scml.oneshot.sysagents import DefaultOneShotAdapter
 
     official = world_class(config)
@@ -130,5 +131,7 @@ def _listens(classes: list[type]) -> bool:
     """Whether an agent overrides one of the callbacks of single rounds, which cost a quarter of the time."""
     from negmas.sao import SAOController, SAOSyncController
 
-    plain = {name: {getattr(base, name, None) for base in (SAOController, SAOSyncController)} for name in _ROUND_CALLBACKS}
+    plain = {
+        name: {getattr(base, name, None) for base in (SAOController, SAOSyncController)} for name in _ROUND_CALLBACKS
+    }
     return any(getattr(agent, name, None) not in plain[name] for agent in classes for name in _ROUND_CALLBACKS)

@@ -9,7 +9,8 @@ import numpy as np
 class GlobalRandomness:
     """A private state of `random` and `numpy.random`, swapped in for the length of a `with` block.
 
-    Everything inside the block draws from, and advances, this state; outside it the caller's generators are as they were.
+    Everything inside the block draws from, and advances, this state; outside it the caller's generators are as they
+    were.
 
     Example:
         >>> world_randomness = GlobalRandomness(seed=3)
@@ -24,7 +25,9 @@ class GlobalRandomness:
 
     def __enter__(self) -> "GlobalRandomness":
         if self._outside is not None:
-            raise RuntimeError("This GlobalRandomness is already swapped in; worlds must not be entered from themselves.")
+            raise RuntimeError(
+                "This GlobalRandomness is already swapped in; worlds must not be entered from themselves."
+            )
         self._outside = random.getstate(), np.random.get_state(legacy=False)
         random.setstate(self._python)
         np.random.set_state(self._numpy)

@@ -1,8 +1,8 @@
 """The real engine: the official simulator in a greenlet of its own, stopped at every window of a controlled factory.
 
 `resume` switches into the simulation, which runs until a controlled factory has to answer, goes bankrupt, or the run is
-over, and switches back with that event. The simulation never refers to the engine, only to a small `_Bridge`: so an engine
-that is dropped takes its greenlet, its world and their memory with it.
+over, and switches back with that event. The simulation never refers to the engine, only to a small `_Bridge`: so an
+engine that is dropped takes its greenlet, its world and their memory with it.
 """
 
 from collections.abc import Callable, Mapping
