@@ -6,10 +6,13 @@ Data go through one block of shared memory. Pipes carry small messages only, and
 import contextlib
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -81,7 +84,7 @@ class Worker:
                 raise WorkerDied from None
             raise RuntimeError(
                 f"Worker {self.index} exited with code {self.exit_code} while it started; its own message is above. A "
-                "script that makes workers must do so under `if __name__ == '__main__':`."
+                "script that defines its opponents itself must make workers under `if __name__ == '__main__':`."
             ) from None
         self.sound = self._has_answered = True
         if error is not None:
@@ -106,7 +109,7 @@ class Worker:
         self._connection, theirs = context.Pipe()
         name = f"scml-worker-{self.index}"
         self._process = context.Process(target=serve, args=(theirs, *self._arguments), name=name, daemon=True)
-        with _environment(_WORKER_ENVIRONMENT):
+        with _start_of_a_worker(needs_main=_names_main(self._arguments[1].opponents)):
             self._process.start()
         self.pid = self._process.pid
         theirs.close()  # else its death would not show
@@ -259,6 +262,11 @@ class Pool:
         )
 
 
+def _names_main(opponents: Any) -> bool:
+    members = opponents if isinstance(opponents, Mapping) else [opponents]
+    return any(str(member).startswith("__main__:") for member in members)
+
+
 def _span(worker: Worker) -> str:
     return f"{worker.worlds[0]}..{worker.worlds[-1]}"
 
@@ -274,16 +282,38 @@ def _release(workers: list[Worker], block: SharedBlock, owner: int) -> None:
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables for the processes that are spawned inside."""
+def _start_of_a_worker(needs_main: bool) -> Iterator[None]:
+    """What a process inherits that is spawned inside: environment variables, deafness to Ctrl-C, and no `__main__`.
+
+    Python would run the caller's script again in each worker. Unless an opponent is defined there, nothing of it is
+    needed, so that it may come without `if __name__ == "__main__":`, or from stdin, and import what it likes.
+    """
     with _spawning:
-        before = {name: os.environ.get(name) for name in values}
-        os.environ.update(values)
+        before = {name: os.environ.get(name) for name in _WORKER_ENVIRONMENT}
+        main = sys.modules["__main__"]
+        os.environ.update(_WORKER_ENVIRONMENT)
+        if not needs_main:
+            sys.modules["__main__"] = ModuleType("__main__")
         try:
-            yield
+            with _without_interrupts():
+                yield
         finally:
+            sys.modules["__main__"] = main
             for name, value in before.items():
                 if value is None:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Blocks SIGINT in this thread, which a process that is spawned inside keeps for good. Windows cannot."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

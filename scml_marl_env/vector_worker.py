@@ -6,7 +6,6 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
-import signal
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
@@ -188,7 +187,6 @@ def serve(
 
     It receives (method of `Shard`, arguments), and sends (None, result) or ((error, its traceback), None).
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
