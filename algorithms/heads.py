@@ -111,7 +111,7 @@ class FactoredHead(nn.Module):
     def evaluate(self, features: Tensor, legal: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (log p, entropy) of each row, float32 (n,)."""
         operation = masked_log_softmax(self.operation(features), legal[:, :4])
-        log_prob, chaos = pick(operation, action.clamp(max=OFFER)), entropy(operation)
+        log_prob, disorder = pick(operation, action.clamp(max=OFFER)), entropy(operation)
         offers = (action >= FIRST_OFFER).nonzero().squeeze(-1)
         if len(offers):
             x = features[offers]
@@ -124,8 +124,8 @@ class FactoredHead(nn.Module):
             quantities = masked_log_softmax(self.quantity(x), quantity_mask)
             chosen = pick(leads, lead) + pick(prices, price) + pick(quantities, quantity)
             log_prob = log_prob.index_add(0, offers, chosen)
-            chaos = chaos.index_add(0, offers, entropy(leads) + entropy(prices) + entropy(quantities))
-        return log_prob, chaos
+            disorder = disorder.index_add(0, offers, entropy(leads) + entropy(prices) + entropy(quantities))
+        return log_prob, disorder
 
     def _factors(self, offer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns (lead, price level, quantity index) of flat actions that are offers."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from algorithms.buffer import RolloutBuffer
 from algorithms.interface import ActionGrid, VectorEnv
+from algorithms.losses import clipped_objective, explained_variance, squared_error
 from algorithms.networks import Activation, Actor, Scale, ValueScale
 from algorithms.returns import gae
 
@@ -81,6 +82,26 @@ class Shapes:
     def of(cls, env: VectorEnv) -> "Shapes":
         """Reads them off an environment."""
         return cls(env.n_agents, env.n_teams, env.observation.shape[-1], env.state.shape[-1], env.action_grid)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The decisions of a rollout as flat rows on the learner's device: R decisions of agents, U valued units.
+
+    Attributes:
+        rows: int64 (R,), flat indices into (T, E, N). legal: bool (R, C), masks. action: int64 (R,).
+        log_prob: (R,) when chosen. advantage: (R,).
+        units: int64 (U,), flat indices into (T, E, units). value, target: (U,), in units of reward.
+    """
+
+    rows: Tensor
+    legal: Tensor
+    action: Tensor
+    log_prob: Tensor
+    advantage: Tensor
+    units: Tensor
+    value: Tensor
+    target: Tensor
 
 
 class PPO(ABC):
@@ -207,7 +228,7 @@ class PPO(ABC):
         advantage: np.ndarray,
         value: np.ndarray,
         target: np.ndarray,
-    ) -> "Batch":
+    ) -> Batch:
         flat = [self._device(a).flatten(0, 2)[rows] for a in (buffer.bounds, buffer.action, buffer.log_prob, advantage)]
         bounds, action, log_prob, gain = flat
         legal = torch.cat(
@@ -218,7 +239,7 @@ class PPO(ABC):
         unit_value, unit_target = (self._device(a).flatten()[units] for a in (value, target))
         return Batch(rows, legal, action, log_prob, gain, units, unit_value, unit_target)
 
-    def _learn(self, observation: Tensor, state: Tensor, batch: "Batch", progress: float) -> dict[str, float]:
+    def _learn(self, observation: Tensor, state: Tensor, batch: Batch, progress: float) -> dict[str, float]:
         config = self.config
         left = 1 + (config.lr_end - 1) * progress
         bonus = config.entropy + (config.entropy_end - config.entropy) * progress
@@ -268,7 +289,7 @@ class PPO(ABC):
         order = torch.randperm(n, generator=self.shuffler).to(self.device)
         return order.tensor_split(self.config.minibatches)
 
-    def _update_scales(self, observation: Tensor, state: Tensor, batch: "Batch") -> None:
+    def _update_scales(self, observation: Tensor, state: Tensor, batch: Batch) -> None:
         """Takes the rollout into the running statistics; after learning, so that they were constant meanwhile."""
         for scale, columns in (
             (self.actor.scale, observation.flatten(0, 1)[batch.rows]),
@@ -276,67 +297,3 @@ class PPO(ABC):
         ):
             if isinstance(scale, Scale):
                 scale.update(columns)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The decisions of a rollout as flat rows on the learner's device: R decisions of agents, U valued units.
-
-    Attributes:
-        rows: int64 (R,), flat indices into (T, E, N). legal: bool (R, C), masks. action: int64 (R,).
-        log_prob: (R,) when chosen. advantage: (R,).
-        units: int64 (U,), flat indices into (T, E, units). value, target: (U,), in units of reward.
-    """
-
-    rows: Tensor
-    legal: Tensor
-    action: Tensor
-    log_prob: Tensor
-    advantage: Tensor
-    units: Tensor
-    value: Tensor
-    target: Tensor
-
-
-def clipped_objective(
-    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """PPO's loss (Schulman et al., 2017, eq. 7), an estimate of the KL divergence, and the share of clipped rows.
-
-        ratio = exp(log_prob - old_log_prob)
-        loss  = - mean(min(ratio * A, clamp(ratio, 1 - clip, 1 + clip) * A))
-        kl    = mean(ratio - 1 - log ratio), unbiased and never negative (Schulman, 2020)
-
-    Args:
-        log_prob, old_log_prob, advantage: (n,).
-        clip: the half-width of the trusted interval.
-
-    Returns:
-        Three scalars; only the loss carries a gradient.
-    """
-    change = log_prob - old_log_prob
-    ratio = change.exp()
-    loss = -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
-    with torch.no_grad():
-        kl = (ratio - 1 - change).mean()
-        clipped = ((ratio - 1).abs() > clip).float().mean()
-    return loss, kl, clipped
-
-
-def squared_error(value: Tensor, old_value: Tensor, target: Tensor, clip: float | None) -> Tensor:
-    """Half the mean squared error of the critic; with `clip`, the worse of it and of the clipped value's.
-
-    clipped = old + clamp(value - old, -clip, clip)
-    loss    = 1/2 mean(max((value - target)^2, (clipped - target)^2))
-    """
-    error = (value - target) ** 2
-    if clip is not None:
-        clipped = old_value + (value - old_value).clamp(-clip, clip)
-        error = torch.maximum(error, (clipped - target) ** 2)
-    return 0.5 * error.mean()
-
-
-def explained_variance(value: Tensor, target: Tensor) -> float:
-    """Returns 1 - Var(target - value) / Var(target): 1 is perfect, 0 a constant's worth; 0 if targets are all equal."""
-    variance = float(target.var(correction=0))
-    return 1 - float((target - value).var(correction=0)) / variance if variance > 0 else 0.0

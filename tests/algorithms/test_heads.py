@@ -77,8 +77,8 @@ def test_a_masked_factor_gets_no_gradient():
     head, features, bounds = random_factored_head(seed=2, n=1)
     bounds[0] = torch.tensor([0, 1, 0, 2, 0, 0, 0, 0, 0])  # end, or offer up to 2 items on lead 0 at price 0
     action = torch.tensor([3 + (0 * 3 + 1) * 3 + 0])
-    log_prob, chaos = head.evaluate(features, head.legal(bounds, action), action)
-    (log_prob + chaos).sum().backward()
+    log_prob, disorder = head.evaluate(features, head.legal(bounds, action), action)
+    (log_prob + disorder).sum().backward()
     assert (head.operation.bias.grad[[0, 2]] == 0).all() and (head.operation.bias.grad[[1, 3]] != 0).all()
     assert (head.lead.bias.grad == 0).all() and (head.price.bias.grad == 0).all()  # one legal choice: nothing to learn
     assert head.quantity.bias.grad[2] == 0 and (head.quantity.bias.grad[:2] != 0).all()
@@ -92,8 +92,8 @@ def test_a_masked_flat_action_has_no_chance_and_no_gradient():
         head.logits.bias[0] = 80.0  # the network would love the masked action
     action, _ = head.sample(features, bounds, uniform, greedy=False)
     assert set(action.tolist()) == {1, 3, 4}
-    log_prob, chaos = head.evaluate(features, head.legal(bounds, action), action)
-    (log_prob + chaos).sum().backward()
+    log_prob, disorder = head.evaluate(features, head.legal(bounds, action), action)
+    (log_prob + disorder).sum().backward()
     assert (head.logits.bias.grad[[0, 2]] == 0).all() and (head.logits.weight.grad[[0, 2]] == 0).all()
     assert (head.logits.bias.grad[[1, 3, 4]] != 0).all()
 

@@ -7,9 +7,10 @@ import torch
 from algorithms.buffer import RolloutBuffer
 from algorithms.ippo import IPPO
 from algorithms.log import Clock
+from algorithms.losses import clipped_objective, explained_variance, squared_error
 from algorithms.mappo import MAPPO
 from algorithms.networks import Scale, ValueScale
-from algorithms.ppo import PPOConfig, Shapes, clipped_objective, explained_variance, squared_error
+from algorithms.ppo import PPOConfig, Shapes
 from algorithms.train import collect
 from tests.algorithms.worlds import Gaps, GridWorld
 
