@@ -13,7 +13,15 @@ from scml_marl_env import features
 from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT, ActionGrid
 from scml_marl_env.agent import Answer
 from scml_marl_env.config import SHIELDS, EnvConfig
-from scml_marl_env.layers.l1_shield import REASONS, settle, write_bounds
+from scml_marl_env.layers.l1_shield import (
+    COUNTS,
+    REASONS,
+    Shortfall,
+    count_unsafe,
+    decode_answers,
+    settle,
+    write_bounds,
+)
 from scml_marl_env.reward import RewardBook
 from scml_marl_env.world.scml_engine import Bankrupt, DayResult, Over, ScmlEngine, Window
 
@@ -101,6 +109,7 @@ class ArrayEnv:
         self._broadcast = np.zeros((config.n_controlled, len(parts["broadcast"])), np.float32)
         self._macro = np.zeros((config.n_controlled, len(parts["macro"])), np.float32)
         self._executed = np.zeros(n_slots, np.int64)
+        self._unsafe = np.zeros((2, 2, len(COUNTS)), np.int64)  # (feasible, covered) x (chosen, executed)
         self._reason = np.zeros(n_slots, np.int64)
         self._no_priority = np.zeros(n_slots, np.float64)
         self.done = np.ones(config.n_controlled, bool)
@@ -122,6 +131,7 @@ class ArrayEnv:
         self.done[:] = True
         self.done[:n] = False
         self.total_changed: dict[str, int] = {}
+        self._unsafe[:] = 0
         self.books = [RewardBook(self.config, self.engine.view, factory) for factory in range(n)]
         self._score = np.zeros(self.config.n_controlled)
         self._settle_event(event)
@@ -186,7 +196,19 @@ class ArrayEnv:
             "seed": self.seed,
             "opponent_exceptions": self.engine.n_exceptions(),
             "world_error": self.world_error,
+            "shortfall_due_to": [self._causes(f) for f in factories],
             "changed": dict(self.total_changed),
+            "unsafe": self.unsafe(),
+        }
+
+    def unsafe(self) -> dict[str, dict[str, dict[str, int]]]:
+        """L1's counters of the episode so far (`layers.l1_counters.COUNTS`), by grade, then by who: chosen or executed."""
+        return {
+            grade: {
+                who: dict(zip(COUNTS, self._unsafe[i, j].tolist(), strict=True))
+                for j, who in enumerate(("chosen", "executed"))
+            }
+            for i, grade in enumerate(SHIELDS[1:])
         }
 
     def results(self, factory: int) -> list[DayResult]:
@@ -194,6 +216,11 @@ class ArrayEnv:
 
     def agents_of(self, factory: int) -> slice:
         return slice(factory * self.config.n_slots, (factory + 1) * self.config.n_slots)
+
+    def _causes(self, factory: int) -> dict[str, int]:
+        """Items of the factory's shortfalls by what they were due to (U3)."""
+        rows = [result.due_to for result in self.engine.results[factory]]
+        return {name: sum(getattr(row, name) for row in rows) for name in Shortfall._fields}
 
     def _answers(self, actions: np.ndarray, priority: np.ndarray | None) -> dict[int, Answer]:
         factory = self.window
@@ -211,6 +238,10 @@ class ArrayEnv:
                 f"{illegal} of the actions are forbidden by their mask (strict=True). Choose among the ones of "
                 "observation['action_mask'], and 0 (wait) for inactive agents."
             )
+        for who, answers in enumerate((chosen, self._executed)):
+            decoded = decode_answers(view, factory, self.grid.quantity_array, self.grid.n_price_levels, bounds, answers)
+            for grade in (1, 2):
+                count_unsafe(view, factory, grade, decoded, self._unsafe[grade - 1, who])
         self.arrays.executed[:] = WAIT
         self.arrays.executed[rows] = self._executed
         answers = {}

@@ -45,6 +45,9 @@ class AwiView:
         # by delivery day: items and dollars bought (0) and sold (1), and the purchases in order of signing
         self._due = np.zeros((2, awi.n_steps + self._leads, 2), np.int64)
         self._deals: list[Deal] = []
+        self._void = np.zeros(
+            awi.n_steps + self._leads, np.int64
+        )  # by delivery day: purchases that a bankruptcy voided
         self._first_cash: dict[str, float] = {}
         self._clear()
         self._write_fixed(len(suppliers), len(consumers), conserving)
@@ -134,6 +137,10 @@ class AwiView:
         money[b] += deal.quantity * deal.price
         self._write_commitments()
 
+    def void_until(self, day: int) -> int:
+        """Items of purchases due until `day` that have become void with their supplier."""
+        return int(self._void[: day + 1].sum())
+
     def _clear(self) -> None:
         for array in self.view:
             array[self.row] = 0
@@ -204,6 +211,7 @@ class AwiView:
             if bankrupt[deal.slot] and deal.day >= today:
                 side = _BUY if self._is_buy[deal.slot] else _SELL
                 self._due[side, deal.day] -= deal.quantity, deal.quantity * deal.price
+                self._void[deal.day] += deal.quantity if side == _BUY else 0
         self._deals = [deal for deal in self._deals if not (bankrupt[deal.slot] and deal.day >= today)]
 
     def _write_threads(self) -> None:

@@ -9,17 +9,24 @@ Definition of every term: SAFETY.md. Three strengths, so that research can price
 END is always legal and `wait` only where nothing is to be answered. L1 never proposes a trade of its own.
 """
 
+from scml_marl_env.config import SHIELDS
 from scml_marl_env.layers.l1_bounds import write_bounds
-from scml_marl_env.layers.l1_counters import COUNTS, Answers, attribute_shortfall, count_unsafe, decode_answers
+from scml_marl_env.layers.l1_counters import (
+    COUNTS,
+    Answers,
+    Shortfall,
+    attribute_shortfall,
+    count_unsafe,
+    decode_answers,
+)
 from scml_marl_env.layers.l1_settle import REASONS, settle
-
-SHIELDS = ("off", "feasible", "covered")
 
 __all__ = [
     "COUNTS",
     "REASONS",
     "SHIELDS",
     "Answers",
+    "Shortfall",
     "attribute_shortfall",
     "count_unsafe",
     "decode_answers",

@@ -17,6 +17,7 @@ from scml_marl_env.agent import Answer, WindowAgent
 from scml_marl_env.awi_view import AwiView
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.features import LIMIT
+from scml_marl_env.layers.l1_shield import Shortfall, attribute_shortfall
 from scml_marl_env.view import FactoryView, empty_view
 from scml_marl_env.world.draw import WorldDraw, draw
 from scml_marl_env.world.official import build
@@ -45,7 +46,7 @@ Event = Window | Bankrupt | Over
 
 
 class DayResult(NamedTuple):
-    """What the simulator settled for a factory at the end of a day; items and dollars."""
+    """What the simulator settled for a factory at the end of a day; items and dollars. `due_to` splits the shortfall."""
 
     day: int
     balance: float
@@ -55,6 +56,7 @@ class DayResult(NamedTuple):
     sold: int
     produced: int
     shortfall: int
+    due_to: Shortfall
     shortfall_penalty: float
     storage_cost: float
     disposal_cost: float
@@ -252,16 +254,24 @@ def _collector(world: Any, ids: list[str], results: list[list[DayResult]]) -> Ca
         for agent_id, rows in zip(ids, results, strict=True):
             profile = world.agent_profiles[agent_id]
             balance = float(world.current_balance(agent_id))
+            day, forced = world.current_step, int(world.exogenous_qout[agent_id])
+            bought, sold = int(world._input_quantity[agent_id]), int(world._output_quantity[agent_id])
+            produced = round(world._productivity[agent_id] * profile.n_lines)
+            before = rows[-1] if rows else None
+            ruined = before is not None and before.balance < 0
+            void = 0 if ruined else world.agents[agent_id].adapted_object.book.void_until(day)
+            inputs = bought + (before.stock if before else 0)
             rows.append(
                 DayResult(
-                    day=world.current_step,
+                    day=day,
                     balance=balance,
                     profit=float(world._profits[agent_id][-1]),
                     stock=int(world._inventory_input[agent_id]),
-                    bought=int(world._input_quantity[agent_id]),
-                    sold=int(world._output_quantity[agent_id]),
-                    produced=round(world._productivity[agent_id] * profile.n_lines),
+                    bought=bought,
+                    sold=sold,
+                    produced=produced,
                     shortfall=int(world._shortfall_quantity[agent_id]),
+                    due_to=attribute_shortfall(sold - forced, forced, inputs, produced, profile.n_lines, void),
                     shortfall_penalty=float(world._shortfall_penalty[agent_id]),
                     storage_cost=float(world._storage_cost[agent_id]),
                     disposal_cost=float(world._disposal_cost[agent_id]),
