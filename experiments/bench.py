@@ -5,10 +5,11 @@ workload: every case plays the same days of the same worlds, and the cases that 
 (the column `same` says whether the balances agree at the end). Each case lives in a process of its own, so that its
 peak memory is its own; the repeats of the cases take turns, so that a slow minute of the machine hits all of them.
 
-A thread decision is an answer (end, accept, offer) that a live negotiation thread of a controlled factory gives. Times
-are CPU time of the process, all its threads included, with drawing and building the worlds. `ratio` is CPU per
-simulated day over that of SCML's own loop in the same repeat: below 1 is faster. SCML's own RL environments choose
-random actions of their own space; half of these have no effect, since SCML drops answers out of turn, but they count.
+A thread decision is an answer (end, accept, offer) that a live negotiation thread of a controlled factory gives when it
+is its turn. Times are CPU time of the process, all its threads included, with drawing and building the worlds. `ratio`
+is CPU per simulated day over that of SCML's own loop in the same repeat: below 1 is faster. SCML's own RL environments
+choose random actions of their own space, so that their negotiations are others and shorter, and the same days mean less
+work: compare their decisions per second. Of the answers that they take only those in turn count; SCML drops the others.
 
 The folder `--out` receives bench.json (everything) and bench.csv (one line for each case).
 """
@@ -189,7 +190,8 @@ def result_table(env_id: str, rows: list[dict[str, Any]]) -> Table:
             f"{row['peak_mb']:,.0f}",
             {None: "-", True: "yes", False: "no"}[row["same"]],
         )
-    table.caption = "\n".join(f"{row['case']}: {row['note']}" for row in rows if row["note"]) or None
+    notes = {row["note"]: row["case"] for row in reversed(rows) if row["note"]}  # each once, for the first case
+    table.caption = "\n".join(f"{case}: {note}" for note, case in notes.items()) or None
     return table
 
 
