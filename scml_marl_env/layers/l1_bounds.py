@@ -65,8 +65,7 @@ def write_bounds(view, b: int, shield: int, useful: bool, n_price_levels: int, o
             continue
         row = out[model[side]]
         write_limits(f, side == 0, shield, useful, rooms, dollars)
-        low, high = view.price_low[b, side], view.price_high[b, side]
-        _write_row(f, side == 0, low, high, shield, n_price_levels, rooms, dollars, row)
+        _write_row(f, side == 0, shield, n_price_levels, rooms, dollars, row)
         for k in range(model[side], out.shape[0]):
             if f.threads[k, ACTIVE] and f.threads[k, BUYS] == 1 - side:
                 out[k] = row
@@ -106,8 +105,6 @@ def write_limits(f: Factory, buying: bool, shield: int, useful: bool, rooms: np.
 def _write_row(
     f: Factory,
     buying: bool,
-    low: int,
-    high: int,
     shield: int,
     n_price_levels: int,
     rooms: np.ndarray,
@@ -117,6 +114,7 @@ def _write_row(
     """The bounds of an active thread of a side, without CAN_ACCEPT. A cell in which not one item fits is 0."""
     n_leads = rooms.shape[0]
     budget, today = QUANTITY + n_leads, QUANTITY + 2 * n_leads
+    low, high = (f.price_low[0], f.price_high[0]) if buying else (f.price_low[1], f.price_high[1])
     n_prices = high - low + 1
     row[CAN_END] = 1
     row[N_PRICES] = n_prices

@@ -1,7 +1,7 @@
 """What L1 reads of one factory of a `FactoryView`: a few numbers under short names, and two small tables.
 
-Kernels hand it on to each other; an array costs a kernel call several nanoseconds of reference counting, so the rows of
-a view are packed into tables instead of being passed one by one.
+Kernels hand it on to each other. Every array in an argument costs a kernel call about 15 ns of reference counting (a
+whole `FactoryView` nearly 1 us), so the rows of a view are packed into tables once.
 """
 
 from typing import NamedTuple
@@ -41,9 +41,9 @@ class Factory(NamedTuple):
     forced_in_cost: int
     forced_out: int  # today's exogenous sales
     keep: float  # dollars to keep an unused input for a day (or to dispose of it)
-    cheapest_input: int  # lowest price of the buy agenda
-    best_sale: int  # highest price of the sell agenda
-    price_growth: float  # the most by which that price can rise in a day
+    price_low: tuple[int, int]  # agenda of the buy threads, of the sell threads
+    price_high: tuple[int, int]
+    price_growth: float  # the factor by which the best price of a sale can rise in a day, at most
     n_lots: int
     lot_quantity: np.ndarray  # int64 (C,)
     lot_price: np.ndarray  # int64 (C,)
@@ -56,44 +56,32 @@ def look(view, b: int) -> Factory:
     """The factory `b` of a `FactoryView`."""
     n_slots, n_leads = view.exists.shape[1], view.signed_in.shape[1]
     signed = np.empty((4, n_leads), np.int64)
-    _copy(view.signed_in, b, signed[IN])
-    _copy(view.signed_out, b, signed[OUT])
-    _copy(view.signed_cost, b, signed[COST])
-    _copy(view.signed_revenue, b, signed[REVENUE])
+    _copy_row(view.signed_in, b, signed, IN)
+    _copy_row(view.signed_out, b, signed, OUT)
+    _copy_row(view.signed_cost, b, signed, COST)
+    _copy_row(view.signed_revenue, b, signed, REVENUE)
     threads = np.empty((n_slots, N_COLUMNS), np.int64)
-    _copy(view.is_buy, b, threads[:, BUYS])
-    _copy(view.on_turn, b, threads[:, ACTIVE])
-    _copy(view.pending, b, threads[:, PENDING])
-    _copy(view.round, b, threads[:, GOES_ON])
-    _copy(view.has_offer, b, threads[:, HAS_OFFER])
-    _copy(view.offer_quantity, b, threads[:, OFFER_QUANTITY])
-    _copy(view.offer_lead, b, threads[:, OFFER_LEAD])
-    _copy(view.offer_price, b, threads[:, OFFER_PRICE])
-    _copy(view.sent_quantity, b, threads[:, SENT_QUANTITY])
-    _copy(view.sent_lead, b, threads[:, SENT_LEAD])
-    _copy(view.sent_price, b, threads[:, SENT_PRICE])
-    alive, exists, bankrupt = view.alive, view.exists, view.partner_bankrupt
-    supplied = view.level[b] == 0  # by exogenous contracts
-    last_round, largest, first_mover = view.n_rounds[b] - 1, view.max_quantity[b], view.first_mover[b] == 1
-    for k in range(n_slots):
-        if exists[b, k] and threads[k, BUYS] and not bankrupt[b, k]:
-            supplied = True
-        threads[k, GOES_ON] = threads[k, GOES_ON] < last_round
-        threads[k, PENDING] = alive[b, k] and threads[k, PENDING] and not threads[k, ACTIVE]
-        threads[k, ACTIVE] = alive[b, k] and threads[k, ACTIVE]
-        threads[k, HOPE] = _hope(threads, k, first_mover, largest) if alive[b, k] and threads[k, BUYS] else 0
-    perishable = view.perishable[b] == 1
-    conserving = view.conserving[b] == 1 and not perishable
-    best_sale, sale_price = view.price_high[b, 1], view.trading_price[b, 1]
-    growth = max(1.0, (best_sale + 1) / sale_price) if sale_price > 0 else 1.0
+    _copy_column(view.is_buy, b, threads, BUYS)
+    _copy_column(view.on_turn, b, threads, ACTIVE)
+    _copy_column(view.pending, b, threads, PENDING)
+    _copy_column(view.round, b, threads, GOES_ON)
+    _copy_column(view.has_offer, b, threads, HAS_OFFER)
+    _copy_column(view.offer_quantity, b, threads, OFFER_QUANTITY)
+    _copy_column(view.offer_lead, b, threads, OFFER_LEAD)
+    _copy_column(view.offer_price, b, threads, OFFER_PRICE)
+    _copy_column(view.sent_quantity, b, threads, SENT_QUANTITY)
+    _copy_column(view.sent_lead, b, threads, SENT_LEAD)
+    _copy_column(view.sent_price, b, threads, SENT_PRICE)
+    last_round, largest, first_mover = view.n_rounds[b] - 1, view.max_quantity[b], view.first_mover[b]
+    _refine(threads, view.alive, b, last_round, largest, first_mover)
     return Factory(
         lines=view.n_lines[b],
         unit_cost=view.unit_cost[b],
-        conserving=conserving,
-        perishable=perishable,
-        supplied=supplied,
+        conserving=(view.conserving[b] == 1) & (view.perishable[b] == 0),
+        perishable=view.perishable[b] == 1,
+        supplied=(view.level[b] == 0) | _has_supplier(threads, view.exists, view.partner_bankrupt, b),
         last_level=view.level[b] == view.n_levels[b] - 1,
-        max_quantity=view.max_quantity[b],
+        max_quantity=largest,
         last_lead=min(view.last_lead[b], n_leads - 1),
         days_left=view.n_days[b] - view.day[b],
         balance=view.balance[b],
@@ -102,9 +90,9 @@ def look(view, b: int) -> Factory:
         forced_in_cost=view.exogenous_in_cost[b],
         forced_out=view.exogenous_out[b],
         keep=view.trading_price[b, 0] * (view.storage_rate[b] + view.disposal_rate[b]),
-        cheapest_input=max(1, view.price_low[b, 0]),
-        best_sale=best_sale,
-        price_growth=growth,
+        price_low=(view.price_low[b, 0], view.price_low[b, 1]),
+        price_high=(view.price_high[b, 0], view.price_high[b, 1]),
+        price_growth=max(1.0, (view.price_high[b, 1] + 1) / max(1.0, view.trading_price[b, 1])),
         n_lots=view.n_lots[b],
         lot_quantity=view.lot_quantity[b],
         lot_price=view.lot_price[b],
@@ -114,9 +102,36 @@ def look(view, b: int) -> Factory:
 
 
 @njit(cache=True)
-def _copy(source: np.ndarray, b: int, target: np.ndarray) -> None:
+def _copy_row(source: np.ndarray, b: int, target: np.ndarray, row: int) -> None:
+    for i in range(target.shape[1]):
+        target[row, i] = source[b, i]
+
+
+@njit(cache=True)
+def _copy_column(source: np.ndarray, b: int, target: np.ndarray, column: int) -> None:
     for i in range(target.shape[0]):
-        target[i] = source[b, i]
+        target[i, column] = source[b, i]
+
+
+@njit(cache=True)
+def _has_supplier(threads: np.ndarray, exists: np.ndarray, bankrupt: np.ndarray, b: int) -> bool:
+    found = False
+    for k in range(threads.shape[0]):
+        found |= exists[b, k] and threads[k, BUYS] == 1 and not bankrupt[b, k]
+    return found
+
+
+@njit(cache=True)
+def _refine(
+    threads: np.ndarray, alive: np.ndarray, b: int, last_round: int, max_quantity: int, first_mover: int
+) -> None:
+    """Turns the raw columns on_turn, pending and round into ACTIVE, PENDING and GOES_ON, and adds HOPE."""
+    for k in range(threads.shape[0]):
+        active, pending, goes_on = threads[k, ACTIVE], threads[k, PENDING], threads[k, GOES_ON] < last_round
+        threads[k, GOES_ON] = goes_on
+        threads[k, ACTIVE] = alive[b, k] and active
+        threads[k, PENDING] = alive[b, k] and pending and not active
+        threads[k, HOPE] = _hope(threads, k, first_mover == 1, max_quantity) if alive[b, k] and threads[k, BUYS] else 0
 
 
 @njit(cache=True)

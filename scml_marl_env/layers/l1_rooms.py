@@ -125,7 +125,7 @@ def money_of(f: Factory, shield: int) -> Money:
         return Money(left, due, 0)
     money = f.balance - f.forced_in_cost
     if shield == FEASIBLE:
-        best = float(f.best_sale)
+        best = float(f.price_high[1])
         for d in range(n_leads):
             money -= f.signed[COST, d]
             if d > 0:
@@ -143,7 +143,7 @@ def money_of(f: Factory, shield: int) -> Money:
         money -= production + f.keep * held
         if f.perishable:
             held = 0
-    return Money(left, due, math.ceil(f.keep * SHARES / f.cheapest_input))
+    return Money(left, due, math.ceil(f.keep * SHARES / max(1, f.price_low[0])))
 
 
 @njit(cache=True)
