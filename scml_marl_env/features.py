@@ -6,9 +6,9 @@ for selling.
 """
 
 import numpy as np
-from numba import njit
 
 from scml_marl_env.actions import BEST_PRICE, CAN_ACCEPT, N_PRICES, QUANTITY
+from scml_marl_env.kernels import kernel
 from scml_marl_env.view import PRICE_DAYS, FactoryView
 
 LIMIT = 5.0
@@ -84,24 +84,24 @@ def macro_names(n_leads: int) -> list[str]:
     return [f"macro_{name}" for name in (*_MACRO_RESOURCES, *_MACRO_FINANCE, *_MACRO_TIME, *daily, *sided)]
 
 
-@njit(cache=True)
+@kernel
 def _clip(value: float) -> float:
     return min(max(value, -LIMIT), LIMIT)
 
 
-@njit(cache=True)
+@kernel
 def _ratio(value: float, scale: float) -> float:
     return value / scale if scale > 0 else 0.0
 
 
-@njit(cache=True)
+@kernel
 def put(row: np.ndarray, i: int, value: float) -> int:
     """Writes a clipped value into column `i`; returns the next column."""
     row[i] = min(max(value, -LIMIT), LIMIT)
     return i + 1
 
 
-@njit(cache=True)
+@kernel
 def bucket_of(lead: int) -> int:
     if lead == 0:
         return 0
@@ -110,7 +110,7 @@ def bucket_of(lead: int) -> int:
     return 2 if lead <= 5 else 3
 
 
-@njit(cache=True)
+@kernel
 def position(view: FactoryView, b: int, is_buy: bool, price: int) -> float:
     """0 at the factory's best price of today's agenda, 1 at its worst, 0 if there is only one."""
     side = 0 if is_buy else 1
@@ -120,7 +120,7 @@ def position(view: FactoryView, b: int, is_buy: bool, price: int) -> float:
     return (price - low) / (high - low) if is_buy else (high - price) / (high - low)
 
 
-@njit(cache=True)
+@kernel
 def needed(view: FactoryView, b: int) -> tuple[int, int]:
     """(supplies, sales) that would even out today's books, items; as `awi.needed_supplies` and `needed_sales`."""
     inputs = view.exogenous_in[b] + view.stock[b] + view.signed_in[b, 0]
@@ -130,7 +130,7 @@ def needed(view: FactoryView, b: int) -> tuple[int, int]:
     return supplies, sales
 
 
-@njit(cache=True)
+@kernel
 def write_thread_features(view: FactoryView, b: int, bounds: np.ndarray, out: np.ndarray) -> None:
     """Writes float32 (K, len(THREAD_FEATURES)); `bounds` int32 (K, M). Rows without a thread are zero."""
     n_leads = view.signed_in.shape[1]
@@ -217,7 +217,7 @@ def write_thread_features(view: FactoryView, b: int, bounds: np.ndarray, out: np
         row[i + 6] = _clip(_ratio(view.unit_cost[b], view.trading_price[b, 1]))
 
 
-@njit(cache=True)
+@kernel
 def write_history_features(view: FactoryView, b: int, out: np.ndarray) -> None:
     """Writes float32 (K, N * len(HISTORY_FEATURES)): the last N offers of each thread, oldest first."""
     n_history = view.history.shape[2]
@@ -235,7 +235,7 @@ def write_history_features(view: FactoryView, b: int, out: np.ndarray) -> None:
             out[k, i + 5] = _ratio(view.round[b, k] - entry[4], view.n_rounds[b])
 
 
-@njit(cache=True)
+@kernel
 def write_broadcast(view: FactoryView, b: int, bounds: np.ndarray, out: np.ndarray) -> None:
     """Writes float32 (len(broadcast_names(L)),), the same for all threads of the factory."""
     n_leads = view.signed_in.shape[1]
@@ -300,7 +300,7 @@ def write_broadcast(view: FactoryView, b: int, bounds: np.ndarray, out: np.ndarr
             )
 
 
-@njit(cache=True)
+@kernel
 def write_macro(view: FactoryView, b: int, out: np.ndarray) -> None:
     """Writes float32 (len(macro_names(L)),), the factory's situation as a daily planner sees it (SYSTEMS.md C5)."""
     n_leads = view.signed_in.shape[1]

@@ -1,10 +1,10 @@
 """L1 before acting: the compact bounds of every thread of a factory, each answer judged alone (layout: actions.py)."""
 
 import numpy as np
-from numba import njit
 
 from scml_marl_env import actions
 from scml_marl_env.actions import BEST_PRICE, CAN_ACCEPT, CAN_END, CAN_WAIT, LAST_LEAD, N_PRICES, PRICE_SIGN, QUANTITY
+from scml_marl_env.kernels import kernel
 from scml_marl_env.layers.l1_factory import (
     ACTIVE,
     BUYS,
@@ -34,10 +34,10 @@ from scml_marl_env.layers.l1_rooms import (
     write_useful,
 )
 
-price_offset = njit(cache=True)(actions.price_offset)
+price_offset = kernel(actions.price_offset)
 
 
-@njit(cache=True)
+@kernel
 def write_bounds(view, b: int, shield: int, useful: bool, n_price_levels: int, out: np.ndarray) -> None:
     """Writes what each thread of factory `b` may answer.
 
@@ -72,7 +72,7 @@ def write_bounds(view, b: int, shield: int, useful: bool, n_price_levels: int, o
                 out[k, CAN_ACCEPT] = 1 if _can_accept(f, k, shield, n_price_levels, rooms, dollars, row) else 0
 
 
-@njit(cache=True)
+@kernel
 def write_limits(f: Factory, buying: bool, shield: int, useful: bool, rooms: np.ndarray, dollars: np.ndarray) -> None:
     """The largest quantity and cost of a single answer of a side, for each lead time; today's lots have a test besides.
 
@@ -101,7 +101,7 @@ def write_limits(f: Factory, buying: bool, shield: int, useful: bool, rooms: np.
     write_budgets(money_of(f, shield), reserved, dollars)
 
 
-@njit(cache=True)
+@kernel
 def _write_row(
     f: Factory,
     buying: bool,
@@ -138,7 +138,7 @@ def _write_row(
             row[budget + d] = dollars[d]
 
 
-@njit(cache=True)
+@kernel
 def _can_accept(
     f: Factory, k: int, shield: int, n_price_levels: int, rooms: np.ndarray, dollars: np.ndarray, row: np.ndarray
 ) -> bool:

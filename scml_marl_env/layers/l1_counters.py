@@ -7,9 +7,9 @@ policy before `settle`, after it, and an opponent of the competition.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from scml_marl_env.actions import ACCEPT, END, N_PRICES, OFFER, WAIT
+from scml_marl_env.kernels import kernel
 from scml_marl_env.layers.l1_bounds import write_limits
 from scml_marl_env.layers.l1_factory import (
     ACTIVE,
@@ -66,7 +66,7 @@ class Answers(NamedTuple):
     price: np.ndarray  # int64 (K,)
 
 
-@njit(cache=True)
+@kernel
 def decode_answers(
     view, b: int, quantities: np.ndarray, n_price_levels: int, bounds: np.ndarray, action: np.ndarray
 ) -> Answers:
@@ -95,7 +95,7 @@ def decode_answers(
     return Answers(table[0], table[1], table[2], table[3])
 
 
-@njit(cache=True)
+@kernel
 def count_unsafe(view, b: int, shield: int, answers: Answers, counts: np.ndarray) -> None:
     """Adds a window to the counters of a grade.
 
@@ -140,14 +140,14 @@ def count_unsafe(view, b: int, shield: int, answers: Answers, counts: np.ndarray
     counts[LEAVES_SHORT] += 1 if _certain_shortfall(f, answers, ACCEPT) > before else 0
 
 
-@njit(cache=True)
+@kernel
 def _contract(f: Factory, k: int, answers: Answers) -> tuple[int, int, int]:
     if answers.operation[k] == ACCEPT:
         return f.threads[k, OFFER_LEAD], f.threads[k, OFFER_QUANTITY], f.threads[k, OFFER_PRICE]
     return answers.lead[k], answers.quantity[k], answers.price[k]
 
 
-@njit(cache=True)
+@kernel
 def _fits_together(f: Factory, shield: int, answers: Answers, accepts_only: bool) -> bool:
     """Whether the window's acceptances (and offers) fit together, and with the offers that were pending before."""
     n_leads = f.signed.shape[1]
@@ -184,7 +184,7 @@ def _fits_together(f: Factory, shield: int, answers: Answers, accepts_only: bool
     return True
 
 
-@njit(cache=True)
+@kernel
 def _counts(f: Factory, k: int, answers: Answers, buying: bool, accepts_only: bool) -> bool:
     """Whether thread `k` of a side brings a contract by this window."""
     if not f.threads[k, ACTIVE] or (f.threads[k, BUYS] == 1) != buying:
@@ -192,7 +192,7 @@ def _counts(f: Factory, k: int, answers: Answers, buying: bool, accepts_only: bo
     return answers.operation[k] == ACCEPT or (answers.operation[k] == OFFER and not accepts_only)
 
 
-@njit(cache=True)
+@kernel
 def _certain_shortfall(f: Factory, answers: Answers, up_to: int) -> int:
     """Today's least shortfall with what is signed, once the answers of operations up to `up_to` have closed threads."""
     inputs = f.stock + f.forced_in + f.signed[IN, 0]
@@ -215,7 +215,7 @@ class Shortfall(NamedTuple):
     bankruptcy: int
 
 
-@njit(cache=True)
+@kernel
 def attribute_shortfall(
     negotiated: int, exogenous: int, inputs: int, produced: int, lines: int, lost: int
 ) -> Shortfall:

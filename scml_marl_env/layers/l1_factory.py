@@ -7,7 +7,8 @@ whole `FactoryView` nearly 1 us), so the rows of a view are packed into tables o
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from scml_marl_env.kernels import kernel
 
 # Rows of `Factory.signed`, each by lead time.
 IN, OUT, COST, REVENUE = range(4)
@@ -51,7 +52,7 @@ class Factory(NamedTuple):
     threads: np.ndarray  # int64 (K, N_COLUMNS)
 
 
-@njit(cache=True)
+@kernel
 def look(view, b: int) -> Factory:
     """The factory `b` of a `FactoryView`."""
     n_slots, n_leads = view.exists.shape[1], view.signed_in.shape[1]
@@ -101,19 +102,19 @@ def look(view, b: int) -> Factory:
     )
 
 
-@njit(cache=True)
+@kernel
 def _copy_row(source: np.ndarray, b: int, target: np.ndarray, row: int) -> None:
     for i in range(target.shape[1]):
         target[row, i] = source[b, i]
 
 
-@njit(cache=True)
+@kernel
 def _copy_column(source: np.ndarray, b: int, target: np.ndarray, column: int) -> None:
     for i in range(target.shape[0]):
         target[i, column] = source[b, i]
 
 
-@njit(cache=True)
+@kernel
 def _has_supplier(threads: np.ndarray, exists: np.ndarray, bankrupt: np.ndarray, b: int) -> bool:
     found = False
     for k in range(threads.shape[0]):
@@ -121,7 +122,7 @@ def _has_supplier(threads: np.ndarray, exists: np.ndarray, bankrupt: np.ndarray,
     return found
 
 
-@njit(cache=True)
+@kernel
 def _refine(
     threads: np.ndarray, alive: np.ndarray, b: int, last_round: int, max_quantity: int, first_mover: int
 ) -> None:
@@ -134,7 +135,7 @@ def _refine(
         threads[k, HOPE] = _hope(threads, k, first_mover == 1, max_quantity) if alive[b, k] and threads[k, BUYS] else 0
 
 
-@njit(cache=True)
+@kernel
 def _hope(threads: np.ndarray, k: int, first_mover: bool, max_quantity: int) -> int:
     """Items that a living buy thread can bring today at most.
 

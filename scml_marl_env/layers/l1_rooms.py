@@ -9,8 +9,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from scml_marl_env.kernels import kernel
 from scml_marl_env.layers.l1_factory import COST, IN, OUT, REVENUE, Factory
 from scml_marl_env.world.rules import order_lots, pay_inputs
 
@@ -19,7 +19,7 @@ NO_LIMIT = 1 << 30
 SHARES = 1024  # storage is charged on a dollar's worth of inputs in whole 1/1024 dollars, so that sums stay exact
 
 
-@njit(cache=True)
+@kernel
 def inputs_today(f: Factory, shield: int, hoped: int) -> int:
     """Items that production can count on today.
 
@@ -34,7 +34,7 @@ def inputs_today(f: Factory, shield: int, hoped: int) -> int:
     return min(there, usable)
 
 
-@njit(cache=True)
+@kernel
 def write_sale_rooms(f: Factory, shield: int, inputs: int, reserved: np.ndarray, rooms: np.ndarray) -> None:
     """Largest further sale for each lead time, never beyond n_lines; below 0 where too much is sold (FEASIBLE only).
 
@@ -72,7 +72,7 @@ def write_sale_rooms(f: Factory, shield: int, inputs: int, reserved: np.ndarray,
                 rooms[d] -= 1
 
 
-@njit(cache=True)
+@kernel
 def strands(f: Factory, lead: int, quantity: int, inputs: int, reserved: np.ndarray) -> bool:
     """Whether a sale makes a shortfall certain for a factory that nobody can supply after today.
 
@@ -109,7 +109,7 @@ class Money(NamedTuple):
     storage: int
 
 
-@njit(cache=True)
+@kernel
 def money_of(f: Factory, shield: int) -> Money:
     """The money rule of a grade.
 
@@ -146,7 +146,7 @@ def money_of(f: Factory, shield: int) -> Money:
     return Money(left, due, math.ceil(f.keep * SHARES / max(1, f.price_low[0])))
 
 
-@njit(cache=True)
+@kernel
 def write_budgets(money: Money, reserved: np.ndarray, budgets: np.ndarray) -> None:
     """Largest quantity * price of one more purchase for each lead time, dollars; 0 or below where there is none.
 
@@ -172,13 +172,13 @@ def write_budgets(money: Money, reserved: np.ndarray, budgets: np.ndarray) -> No
                 budgets[d] = min(budgets[d], left // (SHARES + money.storage * (k - d)))
 
 
-@njit(cache=True)
+@kernel
 def whole(dollars: float) -> int:
     """Whole dollars, rounded down and kept inside an int32."""
     return math.floor(min(max(dollars, -NO_LIMIT), NO_LIMIT))
 
 
-@njit(cache=True)
+@kernel
 def write_useful(f: Factory, rooms: np.ndarray) -> None:
     """Largest purchase for each lead time of which no item is certain waste (never a matter of safety)."""
     n_leads = rooms.shape[0]
@@ -199,7 +199,7 @@ def write_useful(f: Factory, rooms: np.ndarray) -> None:
         stock = 0 if f.perishable else stock + max(0, arrives - f.lines)
 
 
-@njit(cache=True)
+@kernel
 def allows_today(f: Factory, price: int, quantity: int, sold: int) -> bool:
     """Whether today's money allows one more lot for today: SCML's own test, before and after.
 
@@ -222,7 +222,7 @@ def allows_today(f: Factory, price: int, quantity: int, sold: int) -> bool:
     return min(usable_then, limit) >= min(usable, limit)
 
 
-@njit(cache=True)
+@kernel
 def write_caps_today(f: Factory, prices: np.ndarray, sold: int, caps: np.ndarray) -> None:
     """Largest purchase for today at each price such that it and every smaller one passes `allows_today`.
 

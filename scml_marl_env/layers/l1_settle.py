@@ -17,7 +17,6 @@ offered another day with 0, and in the last round with 0 too: any part of the of
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from scml_marl_env.actions import (
     ACCEPT,
@@ -31,6 +30,7 @@ from scml_marl_env.actions import (
     QUANTITY,
     WAIT,
 )
+from scml_marl_env.kernels import kernel
 from scml_marl_env.layers.l1_bounds import price_offset
 from scml_marl_env.layers.l1_factory import (
     ACTIVE,
@@ -93,7 +93,7 @@ class Limits(NamedTuple):
 N_NEW, PAID, LARGEST, SOLD = range(4)  # lots; dollars, signed and new; items of the largest; items sold today at most
 
 
-@njit(cache=True)
+@kernel
 def settle(
     view,
     b: int,
@@ -135,13 +135,13 @@ def settle(
         _settle_sales(f, shield, grid, priority, executed, reason)
 
 
-@njit(cache=True)
+@kernel
 def no_limits(f: Factory) -> Limits:
     n_leads = f.signed.shape[1]
     return Limits(np.full(n_leads, NO_LIMIT, np.int64), np.full(n_leads, NO_LIMIT, np.int64), np.zeros(4, np.int64))
 
 
-@njit(cache=True)
+@kernel
 def _settle_purchases(
     f: Factory, shield: int, grid: Grid, priority: np.ndarray, executed: np.ndarray, reason: np.ndarray
 ) -> None:
@@ -165,7 +165,7 @@ def _settle_purchases(
         reserve_purchase(lead, quantity, price, limits.lots, reserved)
 
 
-@njit(cache=True)
+@kernel
 def _settle_sales(
     f: Factory, shield: int, grid: Grid, priority: np.ndarray, executed: np.ndarray, reason: np.ndarray
 ) -> None:
@@ -190,7 +190,7 @@ def _settle_sales(
         reserved[lead] += quantity
 
 
-@njit(cache=True)
+@kernel
 def in_order(f: Factory, buying: bool, executed: np.ndarray, priority: np.ndarray) -> np.ndarray:
     """Slots of the side's acceptances by descending priority (equals by slot), then of its offers by slot."""
     order, n = np.empty(executed.shape[0], np.int64), 0
@@ -209,7 +209,7 @@ def in_order(f: Factory, buying: bool, executed: np.ndarray, priority: np.ndarra
     return order[:n]
 
 
-@njit(cache=True)
+@kernel
 def contract_of(f: Factory, k: int, grid: Grid, action: int) -> tuple[int, int, int]:
     """(lead, quantity, price) of the contract that an answer may bring; zeros if none."""
     if action == ACCEPT:
@@ -221,14 +221,14 @@ def contract_of(f: Factory, k: int, grid: Grid, action: int) -> tuple[int, int, 
     return lead, grid.quantities[index], price_at(grid, k, level)
 
 
-@njit(cache=True)
+@kernel
 def price_at(grid: Grid, k: int, level: int) -> int:
     """Dollars of a price level of thread `k`."""
     row = grid.bounds[k]
     return row[BEST_PRICE] + row[PRICE_SIGN] * price_offset(level, row[N_PRICES], grid.n_price_levels)
 
 
-@njit(cache=True)
+@kernel
 def hope_after(f: Factory, k: int, operation: int, lead: int, quantity: int) -> int:
     """Items that buy thread `k` can still bring today after the window, in the worst case over our offers' fates.
 
@@ -251,7 +251,7 @@ def hope_after(f: Factory, k: int, operation: int, lead: int, quantity: int) -> 
     return quantity
 
 
-@njit(cache=True)
+@kernel
 def open_lots(f: Factory, lots: np.ndarray, reserved: np.ndarray) -> None:
     """Fills `lots` with what is signed and pending for today, and `reserved` with the dollars of pending purchases."""
     lots[PAID] = f.signed[COST, 0] + f.forced_in_cost
@@ -267,7 +267,7 @@ def open_lots(f: Factory, lots: np.ndarray, reserved: np.ndarray) -> None:
             lots[SOLD] += thread[SENT_QUANTITY]
 
 
-@njit(cache=True)
+@kernel
 def reserve_purchase(lead: int, quantity: int, price: int, lots: np.ndarray, reserved: np.ndarray) -> None:
     """Notes a purchase that may come true; a quantity of 0 is none."""
     reserved[lead] += quantity * price
@@ -277,7 +277,7 @@ def reserve_purchase(lead: int, quantity: int, price: int, lots: np.ndarray, res
         lots[LARGEST] = max(lots[LARGEST], quantity)
 
 
-@njit(cache=True)
+@kernel
 def cap_together(f: Factory, price: int, quantity: int, lots: np.ndarray) -> int:
     """Largest purchase for today, up to `quantity`, that fits beside the other new lots.
 
@@ -295,7 +295,7 @@ def cap_together(f: Factory, price: int, quantity: int, lots: np.ndarray) -> int
     return 0 if left < 0 else min(quantity, money // (price + f.unit_cost), left // price)
 
 
-@njit(cache=True)
+@kernel
 def fit(f: Factory, k: int, grid: Grid, action: int, limits: Limits) -> int:
     """The answer itself if the bounds of thread `k` and the limits allow it, else the nearest one that they do."""
     n_quantities, n_leads = grid.quantities.shape[0], limits.rooms.shape[0]
@@ -334,7 +334,7 @@ def fit(f: Factory, k: int, grid: Grid, action: int, limits: Limits) -> int:
     return END
 
 
-@njit(cache=True)
+@kernel
 def largest_index(quantities: np.ndarray, most: int) -> int:
     """Index of the largest quantity up to `most`, -1 if there is none."""
     index = quantities.shape[0] - 1
@@ -343,7 +343,7 @@ def largest_index(quantities: np.ndarray, most: int) -> int:
     return index
 
 
-@njit(cache=True)
+@kernel
 def nearest_level(grid: Grid, k: int, price: int) -> int:
     """The price level nearest to `price`, the lower one on a tie (`ActionGrid.nearest_level`)."""
     best = 0
@@ -353,7 +353,7 @@ def nearest_level(grid: Grid, k: int, price: int) -> int:
     return best
 
 
-@njit(cache=True)
+@kernel
 def _mark(k: int, chosen: int, executed: int, grid: Grid, reason: np.ndarray) -> None:
     """Notes why the joint rule changed an answer; an illegal one stays ILLEGAL."""
     if executed == chosen or reason[k] == ILLEGAL:

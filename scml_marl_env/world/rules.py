@@ -8,7 +8,8 @@ from dear to cheap, equals in order of signing. No fastmath.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from scml_marl_env.kernels import kernel
 
 
 class Trades(NamedTuple):
@@ -55,7 +56,7 @@ class DayResult(NamedTuple):
     profit: float
 
 
-@njit(cache=True)
+@kernel
 def close_day(inputs: Trades, outputs: Trades, plant: Plant, fees: Fees) -> DayResult:
     """Production and profit of a day, in SCML's order of operations."""
     pool = plant.stock + inputs.forced
@@ -76,7 +77,7 @@ def close_day(inputs: Trades, outputs: Trades, plant: Plant, fees: Fees) -> DayR
     return DayResult(produced, shortfall, unused, arrived, revenue, paid, disposal, storage, penalty, profit)
 
 
-@njit(cache=True)
+@kernel
 def order_lots(prices: np.ndarray, n: int, ascending: bool) -> np.ndarray:
     """int64 (n,), the stable order of the first `n` of `prices` (insertion sort: lots are few and nearly in order)."""
     order = np.empty(n, np.int64)
@@ -89,7 +90,7 @@ def order_lots(prices: np.ndarray, n: int, ascending: bool) -> np.ndarray:
     return order
 
 
-@njit(cache=True)
+@kernel
 def pay_inputs(
     quantity: np.ndarray, price: np.ndarray, n_lots: int, pool: int, pool_cost: int, balance: float, unit_cost: int
 ) -> tuple[int, int, float, bool]:
@@ -132,7 +133,7 @@ def pay_inputs(
     return items, usable, paid, enough
 
 
-@njit(cache=True)
+@kernel
 def sell_outputs(
     quantity: np.ndarray, price: np.ndarray, n_sales: int, forced: int, forced_revenue: int, limit: int
 ) -> tuple[int, float]:
@@ -168,7 +169,7 @@ def sell_outputs(
     return sold, revenue
 
 
-@njit(cache=True)
+@kernel
 def next_stock(stock: int, arrived: int, produced: int, conserving: bool, perishable: bool) -> int:
     """Items in stock tomorrow; `arrived` are today's purchases, exogenous ones included.
 

@@ -1,0 +1,40 @@
+"""Cached machine code is never older than the sources it was compiled from."""
+
+import re
+from pathlib import Path
+
+import scml_marl_env
+from scml_marl_env.kernels import discard_stale, sources
+
+PACKAGE = Path(scml_marl_env.__file__).parent
+
+
+def make_package(folder):
+    (folder / "__pycache__").mkdir(parents=True)
+    (folder / "layers" / "__pycache__").mkdir(parents=True)
+    (folder / "callee.py").write_text("from scml_marl_env.kernels import kernel\n")
+    (folder / "layers" / "caller.py").write_text("from scml_marl_env.kernels import kernel\n")
+    (folder / "other.py").write_text("import os\n")
+    return [folder / "__pycache__" / "callee.f-1.py311.nbi", folder / "layers" / "__pycache__" / "caller.g-2.py311.1.nbc"]
+
+
+def test_a_change_of_one_kernel_source_discards_the_cache_of_all(tmp_path):
+    cached = make_package(tmp_path)
+    discard_stale(tmp_path)
+    for path in cached:
+        path.write_bytes(b"code")
+    assert not discard_stale(tmp_path) and all(path.exists() for path in cached)
+    (tmp_path / "other.py").write_text("import sys\n")
+    assert not discard_stale(tmp_path) and all(path.exists() for path in cached)
+    (tmp_path / "callee.py").write_text("from scml_marl_env.kernels import kernel\n\nX = 1\n")
+    assert discard_stale(tmp_path)
+    assert not any(path.exists() for path in cached)
+
+
+def test_every_kernel_is_made_by_the_one_decorator():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        if path.name != "kernels.py":
+            assert not re.search(r"\bnjit\b|fastmath|from numba|import numba", text), path
+        if re.search(r"@kernel|\bkernel\(", text):
+            assert path in sources()
