@@ -202,7 +202,7 @@ class ArrayEnv:
         }
 
     def unsafe(self) -> dict[str, dict[str, dict[str, int]]]:
-        """L1's counters of the episode so far (`layers.l1_counters.COUNTS`), by grade, then by who: chosen or executed."""
+        """L1's counters of the episode so far (`layers.l1_counters.COUNTS`): grade, then chosen or executed."""
         return {
             grade: {
                 who: dict(zip(COUNTS, self._unsafe[i, j].tolist(), strict=True))

@@ -1,9 +1,9 @@
 """`kernel`, the decorator of every compiled function of this package, and the freshness of their cache.
 
 Numba renews a cached function when its own file has changed, not when a function or constant that it calls from another
-file has: after an update of a few files, callers would go on with the machine code of old callees. So whenever the text of
-any kernel source differs from that of the last run, all cached kernels of the package are discarded here, before the first
-one is loaded.
+file has: after an update of a few files, callers would go on with the machine code of old callees. So whenever the text
+of any kernel source differs from that of the last run, all cached kernels of the package are discarded here, before the
+first one is loaded.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ def sources(package: Path = _PACKAGE) -> list[Path]:
 
 
 def discard_stale(package: Path = _PACKAGE) -> bool:
-    """Deletes the cached kernels of `package` unless they were compiled from its sources as they are; whether it did."""
+    """Deletes the cached kernels of `package` unless compiled from its sources as they are; whether it did."""
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sources(package):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())

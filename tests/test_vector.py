@@ -129,7 +129,7 @@ def local():
 
 def test_results_are_the_same_with_no_worker_one_and_two(reference, pool, single):
     pool_trace, single_trace = trace(pool, 7), trace(single, 7)
-    output, errors = reference.communicate(timeout=120)
+    output, errors = reference.communicate(timeout=500)
     assert reference.returncode == 0, errors
     digest, episodes, early = json.loads(output)
     assert (digest, early) == (pool_trace[0], pool_trace[2]) == (single_trace[0], single_trace[2])

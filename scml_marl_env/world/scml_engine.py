@@ -46,7 +46,7 @@ Event = Window | Bankrupt | Over
 
 
 class DayResult(NamedTuple):
-    """What the simulator settled for a factory at the end of a day; items and dollars. `due_to` splits the shortfall."""
+    """What the simulator settled at the end of a day; items and dollars. `due_to` splits the shortfall."""
 
     day: int
     balance: float

@@ -100,7 +100,9 @@ def test_only_the_mask_tells_the_good_action(probe):
 @pytest.mark.parametrize("teams", ["agent", "all"])
 def test_a_team_of_two_learns_to_differ(name, teams):
     env = ParallelVectorEnv(probes.constructors(probes.TeamMustDiffer), teams=teams)
-    assert held_out_return(env, learn(env, name, 60)) > 0.97
+    learner = learn(env, name, 60)
+    assert held_out_return(env, learner) > 0.97
+    assert values(learner, env) == pytest.approx(1.0, abs=0.1)  # of a team once, not once for each of its agents
 
 
 @pytest.mark.parametrize("name", LEARNERS)
