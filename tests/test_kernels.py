@@ -15,7 +15,10 @@ def make_package(folder):
     (folder / "callee.py").write_text("from scml_marl_env.kernels import kernel\n")
     (folder / "layers" / "caller.py").write_text("from scml_marl_env.kernels import kernel\n")
     (folder / "other.py").write_text("import os\n")
-    return [folder / "__pycache__" / "callee.f-1.py311.nbi", folder / "layers" / "__pycache__" / "caller.g-2.py311.1.nbc"]
+    return [
+        folder / "__pycache__" / "callee.f-1.py311.nbi",
+        folder / "layers" / "__pycache__" / "caller.g-2.py311.1.nbc",
+    ]
 
 
 def test_a_change_of_one_kernel_source_discards_the_cache_of_all(tmp_path):
