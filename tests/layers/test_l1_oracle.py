@@ -9,11 +9,11 @@ from scml_marl_env.actions import ACCEPT, LAST_LEAD, OFFER, QUANTITY
 from scml_marl_env.layers.l1_shield import SHIELDS
 from tests.layers.test_l1_bounds import bounds_of
 from tests.layers.test_l1_settle import choose, run
-from tests.layers.views import grid_of, random_view
+from tests.layers.views import grid_of, random_view, tight_view
 from tests.twins import oracle
 from tests.twins.shield import COVERED, FEASIBLE, Slow, contract
 
-FAST, ALL = range(40), range(40, 500)
+FAST, ALL = range(30), range(30, 500)
 SEEDS = [*FAST, *(pytest.param(seed, marks=pytest.mark.slow) for seed in ALL)]
 
 
@@ -159,9 +159,9 @@ def purchases_of(slow, grid, executed):
 
 
 @pytest.mark.parametrize("shield", [FEASIBLE, COVERED], ids=SHIELDS[1:])
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(100))
 def test_no_part_of_a_window_in_no_order_of_signing_breaks_the_money_of_today(seed, shield):
-    view = random_view(seed, rich=False, pending=False)
+    view = tight_view(seed) if seed % 2 else random_view(seed, rich=False, pending=False)
     rng = np.random.default_rng(seed)
     grid = grid_of(view, rng)
     view.offer_lead[:] = 0
@@ -184,7 +184,7 @@ def test_no_part_of_a_window_in_no_order_of_signing_breaks_the_money_of_today(se
                 assert min(then, limit) >= min(usable, limit)
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(150))
 def test_covered_purchases_are_paid_in_full_without_any_further_revenue(seed):
     view = random_view(seed, rich=False, pending=seed % 3 == 0)
     set_poor(view, seed)
@@ -202,7 +202,7 @@ def test_covered_purchases_are_paid_in_full_without_any_further_revenue(seed):
             assert pays(slow, [*certain, *part])
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(100))
 def test_a_purchase_that_covered_removes_could_not_be_paid_without_further_revenue(seed):
     view = random_view(seed, rich=False)
     set_poor(view, seed)
@@ -244,7 +244,7 @@ def pays(slow, purchases):
     return True
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(100))
 def test_a_later_purchase_is_feasible_if_and_only_if_the_best_sales_could_pay_for_it(seed):
     view = random_view(seed, rich=False)
     set_poor(view, seed)

@@ -62,6 +62,31 @@ def random_view(seed: int, *, small: bool = False, pending: bool = False, rich: 
     return view
 
 
+def tight_view(seed: int) -> FactoryView:
+    """A view whose money of today is short or nearly so: many lots to pay, some of them dearer than the agenda."""
+    view = random_view(next(s for s in range(seed * 50, seed * 50 + 50) if _trades_today(s)), rich=False)
+    rng = np.random.default_rng(seed)
+    room = view.lot_quantity.shape[1]
+    n = int(min(room, rng.integers(1, 6)))
+    low, high = view.price_low[0, 0], view.price_high[0, 0]
+    view.n_lots[0] = n
+    view.lot_quantity[0, :n] = rng.integers(1, 8, size=n)
+    view.lot_price[0, :n] = rng.integers(max(1, low - 2), high + 4, size=n)
+    view.signed_in[0, 0] = view.lot_quantity[0, :n].sum()
+    view.signed_cost[0, 0] = (view.lot_quantity[0, :n] * view.lot_price[0, :n]).sum()
+    view.signed_out[0, 0] = rng.integers(0, view.n_lines[0] // 2 + 1)
+    view.stock[0] = rng.integers(0, 4)
+    view.unit_cost[0] = rng.integers(1, 9)
+    view.balance[0] = float(rng.integers(0, 2 * view.signed_cost[0, 0] + 40)) / 1.5
+    return view
+
+
+def _trades_today(seed: int) -> bool:
+    view = random_view(seed, rich=False)
+    active = view.alive[0] & view.on_turn[0]
+    return bool(view.level[0] == 1 and (active & view.is_buy[0]).sum() > 1 and not view.perishable[0])
+
+
 def set_all(view: FactoryView, **values: float) -> None:
     """Writes scalars of factory 0."""
     for name, value in values.items():
