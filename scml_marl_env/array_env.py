@@ -13,16 +13,9 @@ from scml_marl_env import features
 from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT, ActionGrid
 from scml_marl_env.agent import Answer
 from scml_marl_env.config import SHIELDS, EnvConfig
-from scml_marl_env.layers.l1_shield import (
-    COUNTS,
-    REASONS,
-    Shortfall,
-    count_unsafe,
-    decode_answers,
-    settle,
-    write_bounds,
-)
+from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
 from scml_marl_env.reward import RewardBook
+from scml_marl_env.windows import Answered, Rules, Shown, close_window, open_window
 from scml_marl_env.world.scml_engine import Bankrupt, DayResult, Over, ScmlEngine, Window
 
 PRIVATE_COLUMNS = ("exists", "stock", "balance", "bought", "sold", "bankrupt")
@@ -102,15 +95,23 @@ class ArrayEnv:
         self.grid = self.layout.grid
         self.arrays = arrays if arrays is not None else self.layout.arrays()
         self.engine = ScmlEngine(config)
-        self._shield = SHIELDS.index(config.shield)
+        self._rules = Rules(
+            SHIELDS.index(config.shield), config.useful, self.grid.quantity_array, self.grid.n_price_levels
+        )
         n_slots, parts = config.n_slots, self.layout.part_names
-        self._thread = np.zeros((config.n_controlled, n_slots, len(parts["thread"])), np.float32)
-        self._history = np.zeros((config.n_controlled, n_slots, len(parts["history"])), np.float32)
-        self._broadcast = np.zeros((config.n_controlled, len(parts["broadcast"])), np.float32)
-        self._macro = np.zeros((config.n_controlled, len(parts["macro"])), np.float32)
-        self._executed = np.zeros(n_slots, np.int64)
-        self._unsafe = np.zeros((2, 2, len(COUNTS)), np.int64)  # (feasible, covered) x (chosen, executed)
-        self._reason = np.zeros(n_slots, np.int64)
+        self._shown = [
+            Shown(
+                self.arrays.bounds[self.agents_of(f)],
+                np.zeros((n_slots, len(parts["thread"])), np.float32),
+                np.zeros((n_slots, len(parts["history"])), np.float32),
+                np.zeros(len(parts["broadcast"]), np.float32),
+                np.zeros(len(parts["macro"]), np.float32),
+            )
+            for f in range(config.n_controlled)
+        ]
+        self._answered = Answered(
+            np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64), np.zeros((2, 2, len(COUNTS)), np.int64)
+        )
         self._no_priority = np.zeros(n_slots, np.float64)
         self.done = np.ones(config.n_controlled, bool)
         self.window: int | None = None
@@ -131,7 +132,7 @@ class ArrayEnv:
         self.done[:] = True
         self.done[:n] = False
         self.total_changed: dict[str, int] = {}
-        self._unsafe[:] = 0
+        self._answered.unsafe[:] = 0
         self.books = [RewardBook(self.config, self.engine.view, factory) for factory in range(n)]
         self._score = np.zeros(self.config.n_controlled)
         self._settle_event(event)
@@ -139,7 +140,7 @@ class ArrayEnv:
             book.open()
         self.arrays.reward[:] = 0
         self.arrays.elapsed[:] = 0
-        self._observe()
+        self._observe(self.window)
 
     def step(self, actions: np.ndarray, priority: np.ndarray | None = None) -> None:
         """Answers the window with int64 (N,) `actions`; those of inactive agents must be wait (0).
@@ -158,9 +159,10 @@ class ArrayEnv:
         self.engine.view.on_turn[factory] = False
         self._settle_event(self.engine.resume(answers))
         self._reward()
+        window = self.window
         if self.config.max_cycles is not None and self.n_steps >= self.config.max_cycles:
             self._stop(truncated=True)
-        self._observe()
+        self._observe(window)
 
     def close(self) -> None:
         self.engine.close()
@@ -205,7 +207,7 @@ class ArrayEnv:
         """L1's counters of the episode so far (`layers.l1_counters.COUNTS`): grade, then chosen or executed."""
         return {
             grade: {
-                who: dict(zip(COUNTS, self._unsafe[i, j].tolist(), strict=True))
+                who: dict(zip(COUNTS, self._answered.unsafe[i, j].tolist(), strict=True))
                 for j, who in enumerate(("chosen", "executed"))
             }
             for i, grade in enumerate(SHIELDS[1:])
@@ -228,25 +230,25 @@ class ArrayEnv:
         rows = self.agents_of(factory)
         view, bounds = self.engine.view, self.arrays.bounds[rows]
         chosen = actions[rows]
-        settle(
-            view, factory, self._shield, self.config.useful, self.grid.quantity_array, self.grid.n_price_levels, bounds,
-            chosen, self._no_priority if priority is None else priority[rows], self._executed, self._reason,
-        )  # fmt: skip
+        # A strict environment counts after it has refused: a refused step has not happened.
+        priorities = self._no_priority if priority is None else priority[rows]
+        strict = self.config.strict
+        close_window(view, factory, self._rules, bounds, chosen, priorities, self._answered, not strict)
         illegal = self._count_changes(actions, factory)
         if illegal and self.config.strict:
             raise ValueError(
                 f"{illegal} of the actions are forbidden by their mask (strict=True). Choose among the ones of "
                 "observation['action_mask'], and 0 (wait) for inactive agents."
             )
-        for who, answers in enumerate((chosen, self._executed)):
-            decoded = decode_answers(view, factory, self.grid.quantity_array, self.grid.n_price_levels, bounds, answers)
-            for grade in (1, 2):
-                count_unsafe(view, factory, grade, decoded, self._unsafe[grade - 1, who])
+        for name, count in self.changed.items():
+            self.total_changed[name] = self.total_changed.get(name, 0) + count
+        if strict:
+            close_window(view, factory, self._rules, bounds, chosen, priorities, self._answered, True)
         self.arrays.executed[:] = WAIT
-        self.arrays.executed[rows] = self._executed
+        self.arrays.executed[rows] = self._answered.executed
         answers = {}
         for slot in np.flatnonzero(view.on_turn[factory]):
-            operation, lead, quantity, level = self.grid.decode(int(self._executed[slot]))
+            operation, lead, quantity, level = self.grid.decode(int(self._answered.executed[slot]))
             if operation in (END, ACCEPT):
                 answers[int(slot)] = Answer(operation)
             elif operation == OFFER:
@@ -259,12 +261,10 @@ class ArrayEnv:
         others = np.ones(len(actions), bool)
         others[self.agents_of(factory)] = False
         outside = int((actions[others] != WAIT).sum())
-        counts = np.bincount(self._reason, minlength=len(REASONS))
+        counts = np.bincount(self._answered.reason, minlength=len(REASONS))
         self.changed = {name: int(count) for name, count in zip(REASONS, counts, strict=True) if name != "ok" and count}
         if outside:
             self.changed["illegal"] = self.changed.get("illegal", 0) + outside
-        for name, count in self.changed.items():
-            self.total_changed[name] = self.total_changed.get(name, 0) + count
         return self.changed.get("illegal", 0)
 
     def _settle_event(self, event: Any) -> None:
@@ -306,46 +306,38 @@ class ArrayEnv:
             arrays.reward[factory], arrays.elapsed[factory] = book.settle(balance, day, ended)
             book.closed = bool(self.done[factory])
 
-    def _observe(self) -> None:
+    def _observe(self, window: int | None) -> None:
+        """Shows the moment; `window` is the factory that is to answer, or would have been at a cut."""
         arrays, view = self.arrays, self.engine.view
         arrays.active[:] = False
         for factory in range(self.engine.n_factories):
             rows = self.agents_of(factory)
-            bounds = arrays.bounds[rows]
-            if factory != self.window:
+            if factory != window:
                 view.on_turn[factory] = False
-            write_bounds(view, factory, self._shield, self.config.useful, self.grid.n_price_levels, bounds)
-            features.write_thread_features(view, factory, bounds, self._thread[factory])
-            features.write_history_features(view, factory, self._history[factory])
-            features.write_broadcast(view, factory, bounds, self._broadcast[factory])
-            features.write_macro(view, factory, self._macro[factory])
-            self._write_observation(factory, arrays.observation[rows])
+            open_window(view, factory, self._rules, self._shown[factory])
+            self._write_observation(self._shown[factory], arrays.observation[rows])
             self._write_state(factory, arrays.state[factory])
-            if factory == self.window:
+            if factory == window:
                 arrays.active[rows] = view.on_turn[factory]
         arrays.bounds[self.engine.n_factories * self.config.n_slots :, 0] = 1  # absent factories may only wait
 
-    def _write_observation(self, factory: int, out: np.ndarray) -> None:
+    def _write_observation(self, shown: Shown, out: np.ndarray) -> None:
         column = 0
         for part in self.config.observation:
-            block = {
-                "thread": self._thread,
-                "history": self._history,
-                "broadcast": self._broadcast,
-                "macro": self._macro,
-            }[part]
+            block = getattr(shown, part)
             width = block.shape[-1]
-            out[:, column : column + width] = block[factory]
+            out[:, column : column + width] = block
             column += width
 
     def _write_state(self, factory: int, out: np.ndarray) -> None:
-        alive = self.engine.view.alive[factory]
-        threads = self._thread[factory][alive]
-        n_macro, n_broadcast, n_thread = self._macro.shape[-1], self._broadcast.shape[-1], self._thread.shape[-1]
-        out[:n_macro] = self._macro[factory]
-        out[n_macro : n_macro + n_broadcast] = self._broadcast[factory]
-        column = n_macro + n_broadcast
-        out[column : column + n_thread] = threads.mean(0) if len(threads) else 0
-        out[column + n_thread : column + 2 * n_thread] = threads.max(0) if len(threads) else 0
+        shown = self._shown[factory]
+        threads = shown.thread[self.engine.view.alive[factory]]
+        column = 0
+        for block in (shown.macro, shown.broadcast):
+            out[column : column + len(block)] = block
+            column += len(block)
+        width = shown.thread.shape[1]
+        out[column : column + width] = threads.mean(0) if len(threads) else 0
+        out[column + width : column + 2 * width] = threads.max(0) if len(threads) else 0
         if self.config.privileged_state:
-            self.engine.write_private(out[column + 2 * n_thread :].reshape(-1, len(PRIVATE_COLUMNS)))
+            self.engine.write_private(out[column + 2 * width :].reshape(-1, len(PRIVATE_COLUMNS)))

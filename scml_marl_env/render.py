@@ -134,7 +134,7 @@ def _state(game: ArrayEnv, f: int, k: int) -> tuple[str, str]:
         return "deal", f"deal {quantity} @ {price} on day {view.day[f] + lead}"
     if not view.alive[f, k]:
         return "ended", "ended"
-    if view.on_turn[f, k]:
+    if view.on_turn[f, k] and game.window is not None:
         return "us", "waits for us"
     return ("ended", "cut off") if game.window is None else ("partner", "waits for partner")
 

@@ -107,3 +107,28 @@ def test_a_saved_moment_is_rebuilt_by_replay():
         actions = random_masked(one, rng)
         one.step(actions)
         two.step(actions)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options"),
+    [
+        ("std-mini", {"processes": 3, "factories_per_level": 3, "days": 8, "opponents": "sync-random"}),
+        ("oneshot-mini", {"factories_per_level": 3, "opponents": {"rand-dist": 1, "equal-dist": 1}}),
+    ],
+)
+def test_the_hash_seed_of_the_process_does_not_matter(env_id, options):
+    """These opponents iterate over sets of ids."""
+    code = (
+        f"from tests.test_determinism import fingerprint; print(fingerprint({env_id!r}, 5, steps=100, **{options!r}))"
+    )
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "7")
+    }
+    assert len(runs) == 1

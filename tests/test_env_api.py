@@ -108,9 +108,7 @@ def test_spaces_masks_and_infos_agree_over_an_episode(options):
     for agent in total:
         factory = int(agent.removeprefix("thread_")) // env.config.n_slots
         assert total[agent] == pytest.approx(episode["return"][factory], abs=1e-5)
-        assert episode["score"][factory] == pytest.approx(
-            env.game.engine.scores()[env.game.engine._ids[factory]], abs=1e-9
-        )
+        assert episode["score"][factory] == pytest.approx(env.game.engine.score(factory), abs=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -23,9 +23,8 @@ def episode(seed=1, **options):
 @pytest.mark.parametrize("options", [{}, {"controlled": 2, "processes": 3}, {"shield": "off", "level": 1}])
 def test_profit_sums_to_the_score_and_days_to_the_length(options):
     game, rewards, elapsed = episode(**options)
-    scores = game.engine.scores()
     for f in range(rewards.shape[1]):
-        assert 1 + rewards[:, f].sum() == pytest.approx(scores[game.engine._ids[f]], abs=1e-5)
+        assert 1 + rewards[:, f].sum() == pytest.approx(game.engine.score(f), abs=1e-5)
         if not game.engine.is_bankrupt(f):
             assert elapsed[:, f].sum() == 15
     assert set(np.unique(elapsed)) <= {0.0, 1.0, 2.0, 3.0}

@@ -19,10 +19,14 @@ from scml_marl_env.layers.l1_counters import (
     count_unsafe,
     decode_answers,
 )
+from scml_marl_env.layers.l1_rooms import COVERED, FEASIBLE, OFF
 from scml_marl_env.layers.l1_settle import REASONS, settle
 
 __all__ = [
     "COUNTS",
+    "COVERED",
+    "FEASIBLE",
+    "OFF",
     "REASONS",
     "SHIELDS",
     "Answers",

@@ -6,8 +6,10 @@ overrides. What is made definite: exogenous contracts of a day execute in the or
 that of a set of random ids, and a negotiation draws no extra random number when the wall clock passes a second.
 """
 
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from scml_marl_env import opponents
@@ -44,6 +46,40 @@ class OrderedContracts(dict):
         return super().__contains__(contract.id)
 
 
+class AgentId(str):
+    """An agent's id with a hash that is the same in every process.
+
+    Many SCML agents iterate over sets of ids, whose order follows their hashes: with those of plain strings a world
+    would depend on PYTHONHASHSEED. Ids travel through SCML as the objects that they are, so every set of them is
+    ordered alike.
+    """
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __new__(cls, text: str) -> "AgentId":
+        self = super().__new__(cls, text)
+        self._hash = zlib.crc32(text.encode())
+        return self
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other) if isinstance(other, str) else False
+
+    @property
+    def plain(self) -> str:
+        """The same text as an ordinary string, for use outside the world."""
+        return str.__str__(self)
+
+    def __reduce__(self) -> Any:
+        return AgentId, (self.plain,)
+
+
 class _Lean:
     """Mixed into an official world class; see the module."""
 
@@ -63,6 +99,11 @@ class _Lean:
             for contract in self.exogenous_contracts[day]:
                 if contract in contracts:
                     self.unsigned_contracts[day].add(contract)
+
+    def join(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if x.adapted_object is not None:  # the system's two agents are looked up by constants
+            x.id = x.name = x.adapted_object.id = x.adapted_object.name = AgentId(x.id)
+        return super().join(x, *args, **kwargs)  # type: ignore[misc]
 
     def simulation_step(self, stage: int = 0) -> Any:
         result = super().simulation_step(stage)  # type: ignore[misc]
@@ -104,9 +145,7 @@ def build(draw: WorldDraw, config: EnvConfig, controlled_class: type) -> Any:
     """The world of a draw with `controlled_class` in the controlled factories; call it in its randomness."""
     from scml.oneshot.sysagents import DefaultOneShotAdapter
 
-    official = world_class(config)
-    bases: tuple[type, ...] = (_Lean, official) if config.inventory == "simulator" else (_Lean, _Conserving, official)
-    lean = type(official.__name__, bases, {})
+    lean = _lean_class(world_class(config), config.inventory == "conserving")
     classes = [controlled_class if path is None else opponents.load(path) for path in draw.agent_types]
     params = dict(draw.params)
     params.update(
@@ -125,6 +164,12 @@ def build(draw: WorldDraw, config: EnvConfig, controlled_class: type) -> Any:
         mechanisms={"negmas.sao.SAOMechanism": {"extra_callbacks": _listens(classes)}},
     )
     return lean(**params)
+
+
+@cache
+def _lean_class(official: type, conserving: bool) -> type:
+    bases: tuple[type, ...] = (_Lean, _Conserving, official) if conserving else (_Lean, official)
+    return type(official.__name__, bases, {})
 
 
 def _listens(classes: list[type]) -> bool:

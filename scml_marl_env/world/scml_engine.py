@@ -169,7 +169,7 @@ class ScmlEngine:
 
     def partners_of(self, factory: int) -> list[str]:
         """SCML ids of the partners of a factory, in the order of its slots."""
-        return self.world.agents[self._ids[factory]].adapted_object.book.partners
+        return [partner.plain for partner in self.world.agents[self._ids[factory]].adapted_object.book.partners]
 
     def final_balance(self, factory: int) -> float:
         """Balance after the last finished day, dollars."""
@@ -207,7 +207,11 @@ class ScmlEngine:
 
     def scores(self) -> dict[str, float]:
         """SCML's score of every factory: balance over initial balance."""
-        return self.world.scores()
+        return {agent_id.plain: float(score) for agent_id, score in self.world.scores().items()}
+
+    def score(self, factory: int) -> float:
+        """SCML's score of a controlled factory."""
+        return float(self.world.scores()[self._ids[factory]])
 
     def close(self) -> None:
         """Ends the simulation, if one is running, and lets go of its world."""
