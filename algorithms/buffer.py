@@ -77,6 +77,13 @@ class RolloutBuffer:
             final_value: float32 (T, E, N), V of the last view where the team was truncated.
             last_value: float32 (E, N), V of what is seen after the last step.
         """
+        for name, array, shape in (
+            ("value", value, self.active.shape),
+            ("final_value", final_value, self.active.shape),
+            ("last_value", last_value, self.active.shape[1:]),
+        ):
+            if array.shape != shape:  # the compiled kernel would read past the end without a word
+                raise ValueError(f"{name} has shape {array.shape}; each agent needs a value of its own: {shape}.")
         return Trajectory(
             self.reward,
             self.elapsed,

@@ -42,8 +42,7 @@ class VectorEnv:
             of which `world`. The caller clears it.
 
     Episode i of world e is drawn from (seed, e, i) alone, so that neither the number of worlds nor that of workers
-    changes it. Workers run with PYTHONHASHSEED=0, because opponents iterate over sets of ids: without workers, results
-    repeat in another process only if its hash seed is the same.
+    changes it.
 
     A worker that dies is restarted: its worlds are truncated at that step with zero reward, their final rows are the
     last ones seen, `world_error` of their episodes says why, and each begins its next episode. An error inside a world
@@ -74,7 +73,7 @@ class VectorEnv:
         self.config = describe(config)
         self.n_agents, self.n_teams = layout.n_agents, layout.n_factories
         self.action_grid = layout.grid
-        self.agent_names = [f"factory{f}_thread_{k}" for f in range(self.n_teams) for k in range(layout.n_slots)]
+        self.agent_names = layout.agent_names
         self.observation_names = layout.observation_names
         self.state_names = layout.state_names
         self.episodes: list[dict[str, Any]] = []
@@ -163,8 +162,7 @@ class VectorEnv:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Replays a `state_dict` and clears `episodes`. What follows is then bit for bit what followed there.
 
-        Warns if the replay led elsewhere, as it may with another version of SCML, or without workers under another
-        PYTHONHASHSEED; play goes on from there.
+        Warns if the replay led elsewhere, as it may with another version of SCML; play goes on from there.
 
         Raises:
             ValueError: if the state is that of another environment; nothing has happened then.
@@ -179,8 +177,8 @@ class VectorEnv:
         differ = [e for e, mark in enumerate(self._fingerprints()) if check[e] not in (-1, mark)]
         if differ:
             warnings.warn(
-                f"The replay of worlds {differ} did not lead to the saved moment. It does with workers, or with the "
-                "same PYTHONHASHSEED, and the same versions of scml, negmas and this package.",
+                f"The replay of worlds {differ} did not lead to the saved moment. It does with the same versions of "
+                "scml, negmas and this package.",
                 RuntimeWarning,
                 stacklevel=2,
             )

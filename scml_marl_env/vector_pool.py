@@ -23,7 +23,6 @@ from scml_marl_env.vector_worker import SharedBlock, VectorArrays, episode_seed,
 
 _DEATHS_IN_A_ROW = 3
 _WORKER_ENVIRONMENT = {
-    "PYTHONHASHSEED": "0",  # opponents iterate over sets of ids
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

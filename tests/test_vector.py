@@ -412,7 +412,7 @@ def test_actions_of_inactive_agents_are_ignored(local):
         (lambda a, n: a * np.nan, "whole numbers"),
         (lambda a, n: a.astype(bool), "whole numbers, got an array of bool"),
         (lambda a, n: a.astype(object), "whole numbers"),
-        (lambda a, n: np.full_like(a, n), r"Actions are 0\.\.\d+, got \d+ for factory0_thread_\d of world 0"),
+        (lambda a, n: np.full_like(a, n), r"Actions are 0\.\.\d+, got \d+ for thread_\d of world 0"),
         (lambda a, n: np.full_like(a, -1), "got -1"),
         (lambda a, n: np.full(a.shape, 2**64 - 1, np.uint64), "Actions are"),
     ],
@@ -491,7 +491,7 @@ def test_the_description_is_json_and_makes_the_same_config():
             vector.reset(3)
         assert np.array_equal(env.observation, again.observation)
     env.close()
-    assert env.agent_names == [f"factory0_thread_{k}" for k in range(env.n_agents)]
+    assert env.agent_names == [f"thread_{n}" for n in range(env.n_agents)]
     assert len(env.observation_names) == env.observation.shape[2] and len(env.state_names) == env.state.shape[2]
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT
+from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT, ActionGrid
 from scml_marl_env.layers.l1_shield import REASONS, SHIELDS, settle
+from scml_marl_env.view import empty_view
 from tests.layers.test_l1_bounds import bounds_of
-from tests.layers.views import grid_of, random_view, tight_view
+from tests.layers.views import grid_of, random_view, set_all, tight_view
 from tests.twins.shield import Slow, contract, slow_settle
 
 SEEDS = range(90)
@@ -90,3 +91,31 @@ def test_one_legal_answer_beside_ends_is_never_changed(seed, shield):
                 action = others.copy()
                 action[k] = chosen
                 assert run(view, grid, shield, False, action, np.zeros(action.size))[0].tolist() == action.tolist()
+
+
+def test_a_purchase_for_today_gives_way_to_a_sale_of_today_that_the_money_could_still_serve():
+    """Ten lots of 1 at 10 dollars and 100 dollars: 9 items can be made. A lot of 9 at 9 dollars would leave 5."""
+    view = empty_view(1, 2, 2, 1)
+    set_all(
+        view, n_days=9, n_rounds=5, level=1, n_levels=3, n_lines=10, unit_cost=10, max_quantity=10, day=1, last_lead=1,
+        balance=100.0, first_mover=1, n_suppliers=1, n_consumers=1,
+    )  # fmt: skip
+    view.trading_price[0], view.price_low[0], view.price_high[0] = (9.5, 20.0), (9, 19), (10, 21)
+    lots = 10
+    view = view._replace(lot_quantity=np.ones((1, lots), np.int64), lot_price=np.full((1, lots), 10))
+    view.n_lots[0], view.signed_in[0, 0], view.signed_cost[0, 0] = lots, 10, 100
+    for name in ("exists", "alive", "on_turn"):
+        getattr(view, name)[:] = True
+    view.is_buy[0, 0] = view.has_offer[0, 1] = True
+    view.round[:] = 1
+    view.offer_quantity[0, 1], view.offer_price[0, 1] = 6, 20
+    grid = ActionGrid.covering(1, 10, 10, 3)
+    buy = grid.encode(OFFER, 0, 9, 0)
+    idle, _, _ = run(view, grid, 1, False, np.array([buy, END]), np.zeros(2))
+    assert idle.tolist() == [buy, END]
+    busy, reason, _ = run(view, grid, 1, False, np.array([buy, ACCEPT]), np.zeros(2))
+    assert busy[1] == ACCEPT
+    assert REASONS[reason[0]] == "shrunk"
+    assert (busy.tolist(), [REASONS[r] for r in reason]) == slow_settle(
+        Slow(view), grid, 1, False, [buy, ACCEPT], [0, 0]
+    )
