@@ -54,7 +54,7 @@ def test_u2_counts_windows_of_sales_some_part_of_which_is_too_much(seed, shield)
     view, grid, rng = window(seed, "greedy")
     if view.pending.any():
         return
-    action = choose("greedy", grid.mask(bounds_of(view, grid, 0)), grid, rng)
+    action = choose("greedy", grid.mask(bounds_of(view, grid, shield * (seed % 2))), grid, rng)
     action = np.where(view.is_buy[0] & (action != WAIT), END, action)
     counts, slow = counts_of(view, grid, shield, action), Slow(view)
     for name, operations in (("u2_accepts", {ACCEPT}), ("u2_windows", {ACCEPT, OFFER})):
