@@ -105,7 +105,7 @@ def _threads(game: ArrayEnv, f: int) -> list[_Thread]:
     names = game.engine.partners_of(f) if game.engine.world is not None else []
     rows = []
     for k in np.flatnonzero(view.exists[f]):
-        kind, state = _state(game, f, k)
+        kind, state = _state(game, f, int(k))
         theirs = _offer(view.offer_quantity[f, k], view.offer_price[f, k], view.offer_lead[f, k])
         ours = _offer(view.sent_quantity[f, k], view.sent_price[f, k], view.sent_lead[f, k])
         rows.append(
@@ -176,7 +176,7 @@ class _Canvas:
 
     def text(self, x: float, y: float, words: str, size: int = 12, colour: str = _INK, anchor: str = "la") -> None:
         font = self._fonts.setdefault(size, ImageFont.load_default(size * _OVERSAMPLE))
-        self._draw.text(self._scaled(x, y), words, colour, font, anchor)
+        self._draw.text((x * _OVERSAMPLE, y * _OVERSAMPLE), words, colour, font, anchor)
 
     def box(self, x: float, y: float, width: float, height: float, colour: str, edge: str | None = None) -> None:
         if width > 0 and height > 0:

@@ -23,7 +23,8 @@ class GlobalRandomness:
     def __init__(self, seed: int) -> None:
         self._python = random.Random(seed).getstate()
         self._numpy = np.random.MT19937()
-        self._numpy.state = np.random.RandomState(seed % 2**32).get_state(legacy=False)
+        state: Any = np.random.RandomState(seed % 2**32).get_state(legacy=False)
+        self._numpy.state = state
         self._outside: tuple[Any, Any, Any] | None = None
 
     def __enter__(self) -> "GlobalRandomness":
@@ -31,9 +32,9 @@ class GlobalRandomness:
             raise RuntimeError(
                 "This GlobalRandomness is already swapped in; worlds must not be entered from themselves."
             )
-        self._outside = random.getstate(), np.random.get_state(legacy=False), np.random.get_bit_generator()
+        self._outside = random.getstate(), np.random.get_state(legacy=False), np.random.mtrand.get_bit_generator()
         random.setstate(self._python)
-        np.random.set_bit_generator(self._numpy)
+        np.random.mtrand.set_bit_generator(self._numpy)
         return self
 
     def __exit__(
@@ -44,6 +45,6 @@ class GlobalRandomness:
         python, numpy_state, numpy_generator = self._outside
         self._outside = None
         random.setstate(python)
-        np.random.set_bit_generator(numpy_generator)
+        np.random.mtrand.set_bit_generator(numpy_generator)
         if numpy_state["has_gauss"]:
             np.random.set_state(numpy_state)
