@@ -14,6 +14,19 @@ from algorithms.networks import Activation, Actor, Scale, ValueScale
 from algorithms.returns import gae
 
 
+CHUNK = 65536  # rows that are masked or valued at once: bounds memory, changes nothing
+STEP_METRICS = (
+    "loss/policy",
+    "loss/value",
+    "policy/entropy",
+    "policy/kl",
+    "policy/clip_fraction",
+    "policy/grad_norm",
+    "value/grad_norm",
+)
+KL = STEP_METRICS.index("policy/kl")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
     """PPO with the details that matter (Huang et al., 2022; Yu et al., 2022). Actor and critic share no layer."""
@@ -50,6 +63,8 @@ class PPOConfig:
     """gradients of the actor, and of the critic, are scaled down to this norm"""
     target_kl: float | None = None
     """stop the epochs once the policy has moved this far, in nats, on average over an epoch; None for never"""
+    recompute_advantage: bool = True
+    """estimate values and advantages anew before every epoch, not only before the first"""
     normalise_advantage: bool = True
     """mean 0 and deviation 1 over all decisions of the rollout"""
     normalise_value: bool = True
@@ -85,21 +100,30 @@ class Shapes:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The decisions of a rollout as flat rows on the learner's device: R decisions of agents, U valued units.
+class Decisions:
+    """A rollout as flat rows on the learner's device: R decisions of agents, U valued units that decide.
 
     Attributes:
-        rows: int64 (R,), flat indices into (T, E, N). legal: bool (R, C), masks. action: int64 (R,).
-        log_prob: (R,) when chosen. advantage: (R,).
-        units: int64 (U,), flat indices into (T, E, units). value, target: (U,), in units of reward.
+        observation: (T E, N, D).  state: (T E, F, S).
+        rows: int64 (R,), flat indices into (T, E, N).
+        legal: bool (R, C), masks.  action: int64 (R,).  log_prob: (R,), when chosen.
+        units: int64 (U,), flat indices into (T, E, units).
     """
 
+    observation: Tensor
+    state: Tensor
     rows: Tensor
     legal: Tensor
     action: Tensor
     log_prob: Tensor
-    advantage: Tensor
     units: Tensor
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the present critic makes of a rollout: advantage (R,), value and target (U,), in units of reward."""
+
+    advantage: Tensor
     value: Tensor
     target: Tensor
 
@@ -165,29 +189,35 @@ class PPO(ABC):
     def update(self, buffer: RolloutBuffer, progress: float) -> dict[str, float]:
         """Learns from one rollout; `progress` in [0, 1] places it on the schedules. Returns what the log shows."""
         config = self.config
-        rows = torch.from_numpy(np.flatnonzero(buffer.active)).to(self.device)
-        if not len(rows):
+        if not buffer.active.any():
             raise RuntimeError("No agent was active in the whole rollout; nothing to learn from. Raise n_steps.")
-        observation, state = self._device(buffer.observation), self._device(buffer.state)
-        observation, state = observation.flatten(0, 1), state.flatten(0, 1)  # (T E, N, D), (T E, F, S)
-        k = self.agents_per_value
-        unit_active = buffer.active.reshape(*buffer.active.shape[:2], -1, k)  # (T, E, units, K)
-        units = torch.from_numpy(np.flatnonzero(unit_active.any(-1))).to(self.device)
-
-        value = np.zeros(unit_active.shape[:3], np.float32)
-        value[unit_active.any(-1)] = self._values(observation, state, units)
-        trajectory = buffer.trajectory(value.repeat(k, axis=-1), *self._closing_values(buffer))
-        advantage = gae(trajectory, config.gamma, config.gae_lambda)
-        target = (advantage + trajectory.value).reshape(unit_active.shape).sum(-1, where=unit_active)
-        target /= np.maximum(unit_active.sum(-1), 1)
-        batch = self._batch(buffer, rows, units, advantage, value, target)
-        self.value_scale.update(batch.target)
-        metrics = self._learn(observation, state, batch, progress)
-        metrics["value/explained_variance"] = explained_variance(batch.value, batch.target)
-        metrics["value/mean"] = float(batch.value.mean())
+        left = 1 + (config.lr_end - 1) * progress
+        bonus = config.entropy + (config.entropy_end - config.entropy) * progress
+        for group, lr in zip(self.optimizer.param_groups, (config.lr, config.critic_lr), strict=True):
+            group["lr"] = lr * left
+        decisions = self._decisions(buffer)
+        first = estimate = self._estimate(buffer, decisions)
+        steps: list[Tensor] = []
+        epochs = 0
+        while epochs < config.epochs:
+            if epochs and config.recompute_advantage:
+                estimate = self._estimate(buffer, decisions)
+            self.value_scale.update(estimate.target)
+            last = self._epoch(decisions, estimate, first.value, bonus)
+            steps += last
+            epochs += 1
+            if config.target_kl is not None and float(torch.stack(last)[:, KL].mean()) > config.target_kl:
+                break
         if config.normalise_observation:
-            self._update_scales(observation, state, batch)
-        return metrics
+            self._update_scales(decisions)
+        return dict(zip(STEP_METRICS, torch.stack(steps).mean(0).tolist(), strict=True)) | {
+            "policy/first_kl": float(steps[0][KL]),
+            "policy/epochs": float(epochs),
+            "policy/lr": config.lr * left,
+            "policy/entropy_weight": bonus,
+            "value/explained_variance": explained_variance(first.value, first.target),
+            "value/mean": float(first.value.mean()),
+        }
 
     def modules(self) -> dict[str, nn.Module]:
         """Returns every module that a checkpoint holds, by name."""
@@ -200,9 +230,9 @@ class PPO(ABC):
         return torch.from_numpy(array).to(self.device)
 
     @torch.no_grad()
-    def _values(self, observation: Tensor, state: Tensor, units: Tensor, chunk: int = 65536) -> np.ndarray:
+    def _values(self, observation: Tensor, state: Tensor, units: Tensor) -> np.ndarray:
         """Returns V in units of reward, float32 (n,), of the given units."""
-        parts = [self.critic(self._critic_input(observation, state, part)) for part in units.split(chunk)]
+        parts = [self.critic(self._critic_input(observation, state, part)) for part in units.split(CHUNK)]
         return self.value_scale.restore(torch.cat(parts)).float().cpu().numpy()
 
     def _all_values(self, observation: np.ndarray, state: np.ndarray) -> np.ndarray:
@@ -220,80 +250,75 @@ class PPO(ABC):
             final[list(steps), list(worlds)] = self._all_values(np.stack(observations), np.stack(states))
         return final, self._all_values(buffer.last_observation, buffer.last_state)
 
-    def _batch(
-        self,
-        buffer: RolloutBuffer,
-        rows: Tensor,
-        units: Tensor,
-        advantage: np.ndarray,
-        value: np.ndarray,
-        target: np.ndarray,
-    ) -> Batch:
-        flat = [self._device(a).flatten(0, 2)[rows] for a in (buffer.bounds, buffer.action, buffer.log_prob, advantage)]
-        bounds, action, log_prob, gain = flat
-        legal = torch.cat(
-            [self.actor.head.legal(b, a) for b, a in zip(bounds.split(65536), action.split(65536), strict=True)]
+    def _decisions(self, buffer: RolloutBuffer) -> Decisions:
+        rows, units = (
+            torch.from_numpy(np.flatnonzero(active)).to(self.device)
+            for active in (buffer.active, self._by_unit(buffer.active).any(-1))
         )
-        if self.config.normalise_advantage and len(gain) > 1:
-            gain = (gain - gain.mean()) / (gain.std() + 1e-8)
-        unit_value, unit_target = (self._device(a).flatten()[units] for a in (value, target))
-        return Batch(rows, legal, action, log_prob, gain, units, unit_value, unit_target)
+        bounds, action, log_prob = (
+            self._device(array).flatten(0, 2)[rows] for array in (buffer.bounds, buffer.action, buffer.log_prob)
+        )
+        chunks = zip(bounds.split(CHUNK), action.split(CHUNK), strict=True)
+        legal = torch.cat([self.actor.head.legal(*chunk) for chunk in chunks])
+        observation, state = self._device(buffer.observation), self._device(buffer.state)
+        return Decisions(observation.flatten(0, 1), state.flatten(0, 1), rows, legal, action, log_prob, units)
 
-    def _learn(self, observation: Tensor, state: Tensor, batch: Batch, progress: float) -> dict[str, float]:
-        config = self.config
-        left = 1 + (config.lr_end - 1) * progress
-        bonus = config.entropy + (config.entropy_end - config.entropy) * progress
-        for group, lr in zip(self.optimizer.param_groups, (config.lr, config.critic_lr), strict=True):
-            group["lr"] = lr * left
-        flat_observation = observation.flatten(0, 1)
-        old_value, target = self.value_scale.normalise(batch.value), self.value_scale.normalise(batch.target)
-        seen: list[list[Tensor]] = []
-        epochs = 0
-        for _ in range(config.epochs):
-            shuffled_rows, shuffled_units = self._shuffle(len(batch.rows)), self._shuffle(len(batch.units))
-            for i, j in zip(shuffled_rows, shuffled_units, strict=True):
-                if not len(i) or not len(j):
-                    continue
-                log_prob, entropy = self.actor.evaluate(
-                    flat_observation[batch.rows[i]], batch.legal[i], batch.action[i]
-                )
-                policy_loss, kl, clipped = clipped_objective(
-                    log_prob, batch.log_prob[i], batch.advantage[i], config.clip
-                )
-                value = self.critic(self._critic_input(observation, state, batch.units[j]))
-                value_loss = squared_error(value, old_value[j].float(), target[j].float(), config.value_clip)
-                self.optimizer.zero_grad()
-                (policy_loss - bonus * entropy.mean() + value_loss).backward()
-                norms = [
-                    nn.utils.clip_grad_norm_(module.parameters(), config.max_grad_norm, foreach=True)
-                    for module in (self.actor, self.critic)
-                ]
-                self.optimizer.step()
-                seen.append([policy_loss.detach(), value_loss.detach(), entropy.detach().mean(), kl, clipped, *norms])
-            epochs += 1
-            if config.target_kl is not None:
-                last = torch.stack([step[3] for step in seen[-config.minibatches :]])
-                if float(last.mean()) > config.target_kl:
-                    break
-        names = ["loss/policy", "loss/value", "policy/entropy", "policy/kl", "policy/clip_fraction"]
-        names += ["policy/grad_norm", "value/grad_norm"]
-        means = torch.stack([torch.stack(step) for step in seen]).mean(0).tolist()
-        return dict(zip(names, means, strict=True)) | {
-            "policy/first_kl": float(seen[0][3]),
-            "policy/epochs": float(epochs),
-            "policy/lr": config.lr * left,
-            "policy/entropy_weight": bonus,
-        }
+    def _estimate(self, buffer: RolloutBuffer, decisions: Decisions) -> Estimate:
+        config, active = self.config, self._by_unit(buffer.active)
+        value = np.zeros(active.shape[:3], np.float32)
+        value[active.any(-1)] = self._values(decisions.observation, decisions.state, decisions.units)
+        trajectory = buffer.trajectory(value.repeat(self.agents_per_value, axis=-1), *self._closing_values(buffer))
+        advantage = gae(trajectory, config.gamma, config.gae_lambda)
+        target = self._by_unit(advantage + trajectory.value).sum(-1, where=active) / np.maximum(active.sum(-1), 1)
+        gain = self._device(advantage).flatten()[decisions.rows]
+        if config.normalise_advantage and len(gain) > 1:
+            gain = (gain - gain.mean()) / (gain.std() + 1e-8)
+        unit_value, unit_target = (
+            self._device(array.astype(np.float32)).flatten()[decisions.units] for array in (value, target)
+        )
+        return Estimate(gain, unit_value, unit_target)
+
+    def _epoch(self, decisions: Decisions, estimate: Estimate, old_value: Tensor, bonus: float) -> list[Tensor]:
+        """Passes over the rollout once and returns the numbers of `STEP_METRICS` of each gradient step."""
+        config, steps = self.config, []
+        observation = decisions.observation.flatten(0, 1)
+        old_value, target = (self.value_scale.normalise(x).float() for x in (old_value, estimate.target))
+        shuffled = zip(self._shuffle(len(decisions.rows)), self._shuffle(len(decisions.units)), strict=True)
+        for i, j in shuffled:
+            if not len(i) or not len(j):
+                continue
+            log_prob, entropy = self.actor.evaluate(
+                observation[decisions.rows[i]], decisions.legal[i], decisions.action[i]
+            )
+            policy_loss, kl, clipped = clipped_objective(
+                log_prob, decisions.log_prob[i], estimate.advantage[i], config.clip
+            )
+            value = self.critic(self._critic_input(decisions.observation, decisions.state, decisions.units[j]))
+            value_loss = squared_error(value, old_value[j], target[j], config.value_clip)
+            disorder = entropy.mean()
+            self.optimizer.zero_grad()
+            (policy_loss - bonus * disorder + value_loss).backward()
+            norms = [
+                nn.utils.clip_grad_norm_(module.parameters(), config.max_grad_norm, foreach=True)
+                for module in (self.actor, self.critic)
+            ]
+            self.optimizer.step()
+            steps.append(torch.stack([policy_loss, value_loss, disorder, kl, clipped, *norms]).detach())
+        return steps
+
+    def _by_unit(self, array: np.ndarray) -> np.ndarray:
+        """Returns (T, E, units, K) from (T, E, N)."""
+        return array.reshape(*array.shape[:2], -1, self.agents_per_value)
 
     def _shuffle(self, n: int) -> tuple[Tensor, ...]:
         order = torch.randperm(n, generator=self.shuffler).to(self.device)
         return order.tensor_split(self.config.minibatches)
 
-    def _update_scales(self, observation: Tensor, state: Tensor, batch: Batch) -> None:
+    def _update_scales(self, decisions: Decisions) -> None:
         """Takes the rollout into the running statistics; after learning, so that they were constant meanwhile."""
         for scale, columns in (
-            (self.actor.scale, observation.flatten(0, 1)[batch.rows]),
-            (self.critic.scale, self._critic_input(observation, state, batch.units)),
+            (self.actor.scale, decisions.observation.flatten(0, 1)[decisions.rows]),
+            (self.critic.scale, self._critic_input(decisions.observation, decisions.state, decisions.units)),
         ):
             if isinstance(scale, Scale):
                 scale.update(columns)
