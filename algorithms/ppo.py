@@ -13,7 +13,6 @@ from algorithms.losses import clipped_objective, explained_variance, squared_err
 from algorithms.networks import Activation, Actor, Scale, ValueScale
 from algorithms.returns import gae
 
-
 CHUNK = 65536  # rows that are masked or valued at once: bounds memory, changes nothing
 STEP_METRICS = (
     "loss/policy",
