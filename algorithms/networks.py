@@ -125,13 +125,14 @@ class ValueScale(nn.Module):
     """Running mean and deviation of the critic's targets: an exponential average, without its bias to the start.
 
     As MAPPO's ValueNorm (Yu et al., 2022): m <- b m + (1 - b) mean(x), likewise for x^2, both divided by 1 - b^k after
-    k updates. One update here takes in one whole rollout. Before the first no scale is known, and every value restores
-    to 0: a fresh critic's noise, taken for dollars, would drown small rewards. Without a decay it is the identity.
+    k updates. One update takes in all targets of one estimate of a rollout. Before the first no scale is known, and
+    every value restores to 0: a fresh critic's noise, taken for dollars, would drown small rewards. Without a decay it
+    is the identity.
 
     The decay matters where targets travel far at the start, as they do when truncation is bootstrapped (from 0 to
     r / (1 - gamma)). With a long memory V lags behind its target, and early steps of an episode seem worse than late
-    ones: on simple_spread (25 steps, gamma 0.99) decays of 0.99 and 0.8 first unlearnt for 30 to 50 rollouts; 0.5 and
-    0 did not.
+    ones: on simple_spread (25 steps, gamma 0.99, one estimate per rollout) decays of 0.99 and 0.8 first unlearnt for 30
+    to 50 rollouts; 0.5 and 0 did not.
     """
 
     def __init__(self, decay: float | None) -> None:

@@ -63,7 +63,7 @@ class PPOConfig:
     target_kl: float | None = None
     """stop the epochs once the policy has moved this far, in nats, on average over an epoch; None for never"""
     recompute_advantage: bool = True
-    """estimate values and advantages anew before every epoch, not only before the first"""
+    """estimate values and advantages anew before every epoch (Andrychowicz et al., 2021), not only before the first"""
     normalise_advantage: bool = True
     """mean 0 and deviation 1 over all decisions of the rollout"""
     normalise_value: bool = True

@@ -14,6 +14,7 @@ import pytest
 import scml_marl_env
 from scml_marl_env.actions import ACCEPT, END
 from scml_marl_env.array_env import ArrayEnv
+from scml_marl_env.opponents import CHAMPIONS as CHAMPION_TABLE
 from scml_marl_env.registry import config_of
 from tests.players import Dying, Failing, Patient, greedy, play, random_masked
 
@@ -92,6 +93,21 @@ def test_competition_agents_play(env_id, name):
     game = environment(env_id, days=5, opponents=name)
     play(game, 2, greedy)
     assert game.statistics()["days"] == 5
+
+
+CHAMPIONS = [
+    (f"{track}-mini", name) for track in CHAMPION_TABLE for year in CHAMPION_TABLE[track].values() for name in year
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("env_id", "name"), CHAMPIONS)
+def test_every_champion_plays_without_an_exception(env_id, name):
+    pytest.importorskip("scml_agents")
+    options = {"processes": 3} if env_id == "std-mini" else {}
+    game = environment(env_id, days=8, opponents=name, **options)
+    play(game, 1, greedy)
+    assert game.statistics()["days"] == 8 and game.engine.n_exceptions() == 0 and game.world_error is None
 
 
 def test_an_exception_inside_an_opponent_breaks_its_thread_and_is_told():

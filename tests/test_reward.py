@@ -87,5 +87,7 @@ def test_an_episode_can_be_cut_and_is_truncated_not_terminated():
     )
     assert steps == 7 and game.arrays.truncated.all() and not game.arrays.terminated.any()
     assert game.statistics()["length"] == 7
-    assert game.arrays.active.any(), "a learner values the view in which it would have gone on, not one without decisions"
+    assert game.arrays.active.any(), (
+        "a learner values the view in which it would have gone on, not one without decisions"
+    )
     assert game.grid.ops(game.arrays.bounds)[game.arrays.active, 1].all()
