@@ -288,7 +288,7 @@ def thread_env(workload: Workload) -> Measure:
 
 def where_the_time_goes(workload: Workload) -> Measure:
     """ThreadEnv with a stopwatch around its parts; `phases` is exclusive, and what no part claims is SCML's."""
-    from scml_marl_env import array_env, awi_view, env, features
+    from scml_marl_env import array_env, awi_view, env
     from scml_marl_env.world import rng, scml_engine
 
     watch = _Stopwatch()
@@ -298,8 +298,7 @@ def where_the_time_goes(workload: Workload) -> Measure:
         ("SCML", engine, ["_switch"]),
         ("RNG swap", rng.GlobalRandomness, ["__enter__", "__exit__"]),
         ("view", view, ["__init__", "start_day", "see", "sent", "close_thread"]),
-        ("bounds", array_env, ["write_bounds"]),
-        ("features", features, [name for name in vars(features) if name.startswith("write_")]),
+        ("bounds and features", array_env, ["open_window"]),
         ("settle and counters", array_env.ArrayEnv, ["_answers"]),
         ("arrays and reward", array_env.ArrayEnv, ["reset", "step"]),
         ("dicts and masks", env.ThreadEnv, ["reset", "step"]),

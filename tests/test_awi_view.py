@@ -45,7 +45,7 @@ def compared(game, awi):
         )  # fmt: skip
     pairs["last_lead"] = (day + view.last_lead[0], awi.current_output_issues[1].max_value)
     alive = {partner for partner, there in zip(game.engine.partners_of(0), view.alive[0], strict=False) if there}
-    pairs["alive"] = (alive, set(awi.current_states))
+    pairs["alive"] = (alive, {partner.plain for partner in awi.current_states})
     for name, (ours, theirs) in pairs.items():
         assert ours == theirs, name
     return len(pairs)
@@ -87,12 +87,12 @@ def test_every_message_on_the_wire_is_in_the_view_and_the_history(monkeypatch):
 
     def counter_all(self, offers, states):
         received.clear()
-        received.update({partner: (offer, states[partner].step) for partner, offer in offers.items()})
+        received.update({partner.plain: (offer, states[partner].step) for partner, offer in offers.items()})
         return see(self, offers, states)
 
     def spy(self, partner, answer):
         offer = outcome(self, partner, answer)
-        sent[partner] = offer
+        sent[partner.plain] = offer
         return offer
 
     from scml_marl_env.world import scml_engine
