@@ -158,7 +158,8 @@ def write_runs(folder: Path, results: list[dict[str, Any]]) -> None:
     header = ["library", "algo", "seed", "frames", "sampled", "greedy", "training_mean"]
     write_csv(folder / "runs.csv", [*header, "cpu_seconds", "wall_seconds", "agent_steps_per_cpu_second"], lines)
     write_csv(folder / "curves.csv", ["library", "algo", "seed", "frames", "training_return"], curve_lines)
-    text = [f"`simple_spread_v3`, {results[0]['settings']}, seed and algo aside.", "", machine(), ""]
+    shared = {key: value for key, value in results[0]["settings"].items() if key not in ("algo", "seed")}
+    text = [f"`simple_spread_v3`, {shared}; other processes shared the machine.", "", machine(), ""]
     text += ["| algo | library | sampled | most probable | mean over training | agent steps per CPU-s |"]
     text += ["| --- | --- | --- | --- | --- | --- |"]
     for algo in dict.fromkeys(line[1] for line in lines):
