@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from algorithms.interface import VectorEnv
+from algorithms.interface import Refreshable, VectorEnv
 from algorithms.returns import Trajectory
 
 
@@ -67,6 +67,8 @@ class RolloutBuffer:
         """Keeps what is seen after the last step, whose value closes trajectories that go on."""
         if self._t != self.n_steps:
             raise RuntimeError(f"finish() after {self._t} of {self.n_steps} steps; fill the buffer first.")
+        if isinstance(env, Refreshable):
+            env.refresh()
         self.last_observation[:], self.last_state[:] = env.observation, env.state
 
     def trajectory(self, value: np.ndarray, final_value: np.ndarray, last_value: np.ndarray) -> Trajectory:

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from algorithms.log import PHASES
+from algorithms.log import LEARN_PHASES, PHASES
 
 SHOWN = (
     "train/return",
@@ -34,6 +34,7 @@ class Display:
         self._console = console or Console()
         self._latest: dict[str, float] = {}
         self._seconds: Counter[str] = Counter()
+        self._learning: Counter[str] = Counter()
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
 
     def __enter__(self) -> "Display":
@@ -49,6 +50,7 @@ class Display:
         """Shows one update; without a terminal one line for each evaluation."""
         self._latest |= {name: value for name, value in row.items() if not math.isnan(value)}
         self._seconds.update({phase: row[f"time/{phase}"] for phase in PHASES})
+        self._learning.update({phase: row[f"time/learn_{phase}"] for phase in LEARN_PHASES})
         if self._live:
             self._live.update(self.render(), refresh=True)
         elif not math.isnan(row.get("eval/return", math.nan)) or row["update"] == self._n_updates:
@@ -65,6 +67,8 @@ class Display:
         times = Table.grid(padding=(0, 2))
         for phase in PHASES:
             times.add_row(phase, f"{self._seconds[phase]:.1f} s", f"{self._seconds[phase] / total:.0%}")
+            for part in LEARN_PHASES if phase == "learn" else ():
+                times.add_row(f"  {part}", f"{self._learning[part]:.1f} s", f"{self._learning[part] / total:.0%}")
         both = Table(title=self._title, title_justify="left", show_header=False, box=None)
         both.add_row(numbers, times)
         head = f"update {done:.0f} of {self._n_updates}, {latest.get('decisions', 0):,.0f} decisions"

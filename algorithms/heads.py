@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from algorithms import kernels
+from algorithms.dense import linear, padded
 from algorithms.distribution import draw, entropy, masked_log_softmax, pick
-from algorithms.interface import ActionGrid
+from algorithms.interface import ActionGrid, CompactGrid
 
 Uniform = Callable[[int], Tensor]
 """Returns float32 (n,) drawn from [0, 1) on the device of the head."""
@@ -26,8 +28,8 @@ class FlatHead(nn.Module):
         self.logits = nn.Linear(n_features, grid.n_actions)
 
     def sample(self, features: Tensor, bounds: Tensor, uniform: Uniform, greedy: bool) -> tuple[Tensor, Tensor]:
-        """Returns (action int64 (n,), log p float32 (n,)) for features (n, H) and bounds (n, M)."""
-        log_prob = masked_log_softmax(self.logits(features), self.grid.mask(bounds, xp=torch))
+        """Returns (action int64 (n,), log p float32 (n,)) for bounds (n, M) and the first n rows of features."""
+        log_prob = masked_log_softmax(self.logits(features[: len(bounds)]), self.grid.mask(bounds, xp=torch))
         action = log_prob.argmax(-1) if greedy else draw(log_prob, uniform(len(log_prob)))
         return action, pick(log_prob, action)
 
@@ -51,6 +53,8 @@ class FactoredHead(nn.Module):
     be reached, and the flat mask (thousands of columns) is never made. The entropy follows the same chain, with the
     taken lead and price standing for their expectation: unbiased over the actions the policy takes; its gradient leaves
     out how the earlier factors shift the later ones' weight. Greedy takes the best of each factor in turn.
+
+    On a CPU and without autograd `sample` runs on compiled kernels, with the same draws; see `packs`.
     """
 
     def __init__(self, n_features: int, grid: ActionGrid) -> None:
@@ -65,11 +69,18 @@ class FactoredHead(nn.Module):
         self.price_embedding = nn.Embedding(self.n_prices, n_features)
         self.quantity = nn.Linear(n_features, self.n_quantities)
         self._widths = [4, self.n_leads, self.n_prices, self.n_quantities]
+        self.packs = max(self._widths) <= kernels.MAX_CHOICES
+        """Do the masks of each factor fit the bits of an integer?"""
+        self._compact = grid if isinstance(grid, CompactGrid) else None
+        self._items = np.asarray(grid.quantities, np.int64)
         self.quantities: Tensor
         self.register_buffer("quantities", torch.as_tensor(np.asarray(grid.quantities)), persistent=False)
 
     def sample(self, features: Tensor, bounds: Tensor, uniform: Uniform, greedy: bool) -> tuple[Tensor, Tensor]:
-        """Returns (action int64 (n,), log p float32 (n,)) for features (n, H) and bounds (n, M)."""
+        """Returns (action int64 (n,), log p float32 (n,)) for bounds (n, M) and the first n rows of features."""
+        if self.packs and features.device.type == "cpu" and not torch.is_grad_enabled():
+            return self._sample_compiled(features, bounds.numpy(), uniform, greedy)
+        features = features[: len(bounds)]
 
         def choose(log_prob: Tensor) -> Tensor:
             return log_prob.argmax(-1) if greedy else draw(log_prob, uniform(len(log_prob)))
@@ -107,6 +118,65 @@ class FactoredHead(nn.Module):
         masks = [self._lead_mask(caps), self._price_mask(caps_of_lead), self._quantity_mask(pick(caps_of_lead, price))]
         legal[offers, 4:] = torch.cat(masks, dim=-1)
         return legal
+
+    def legal_bits(self, bounds: Tensor, action: Tensor) -> Tensor:
+        """Returns what `legal` does as int64 (n, 4), on a CPU: bit c for choice c of operation, lead, price, quantity.
+
+        The last three are 0 where the action is no offer.
+        """
+        limits, bits = bounds.numpy(), np.zeros((len(bounds), 4), np.int64)
+        operations, leads = self._operations_and_leads(limits)
+        bits[:, 0] = kernels.pack(operations)
+        offers = np.flatnonzero(action.numpy() >= FIRST_OFFER)
+        lead, price, _ = (factor.numpy() for factor in self._factors(action[offers]))
+        caps = self._caps_at(limits[offers], lead)
+        bits[offers, 1] = kernels.pack(leads[offers])
+        bits[offers, 2] = kernels.pack(caps >= self._items[0])
+        bits[offers, 3] = kernels.pack_up_to(np.take_along_axis(caps, price[:, None], 1)[:, 0], self._items)
+        return torch.from_numpy(bits)
+
+    def _sample_compiled(
+        self, features: Tensor, bounds: np.ndarray, uniform: Uniform, greedy: bool
+    ) -> tuple[Tensor, Tensor]:
+        """`sample` on a CPU."""
+
+        def choose(layer: nn.Linear, x: Tensor, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            logits = (linear(layer.weight, x) + layer.bias[:, None]).numpy()
+            return kernels.draw(logits, bits, nothing if greedy else uniform(len(bits)).numpy(), greedy)
+
+        nothing = np.empty(0, np.float32)
+        operations, leads = self._operations_and_leads(bounds)
+        action, log_prob = choose(self.operation, features, kernels.pack(operations))
+        offers = np.flatnonzero(action == OFFER)
+        if len(offers):
+            x = features[padded(offers)]  # further rows than offers are of no consequence, but have to be somewhere
+            lead, log_lead = choose(self.lead, x, kernels.pack(leads[offers]))
+            caps = self._caps_at(bounds[offers], lead)
+            x = self._given_compiled(x, self.lead_embedding, lead)
+            price, log_price = choose(self.price, x, kernels.pack(caps >= self._items[0]))
+            cap = np.take_along_axis(caps, price[:, None], 1)[:, 0]
+            x = self._given_compiled(x, self.price_embedding, price)
+            quantity, log_quantity = choose(self.quantity, x, kernels.pack_up_to(cap, self._items))
+            log_prob[offers] += log_lead + log_price + log_quantity
+            action[offers] = FIRST_OFFER + (lead * self.n_quantities + quantity) * self.n_prices + price
+        return torch.from_numpy(action), torch.from_numpy(log_prob)
+
+    def _given_compiled(self, features: Tensor, embedding: nn.Embedding, chosen: np.ndarray) -> Tensor:
+        out = torch.zeros_like(features)
+        kernels.given(features.numpy(), embedding.weight.detach().numpy(), chosen, out.numpy())
+        return out
+
+    def _operations_and_leads(self, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns bool (n, 4) and (n, L): the masks of the operation and of the lead."""
+        if self._compact is not None:
+            return self._compact.ops_and_leads(bounds)
+        return self.grid.ops(bounds), self.grid.caps(bounds).max(-1) >= self._items[0]
+
+    def _caps_at(self, bounds: np.ndarray, lead: np.ndarray) -> np.ndarray:
+        """Returns int (n, P), the caps on each row's lead."""
+        if self._compact is not None:
+            return self._compact.caps_at(bounds, lead)
+        return self.grid.caps(bounds)[np.arange(len(lead)), lead]
 
     def evaluate(self, features: Tensor, legal: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (log p, entropy) of each row, float32 (n,)."""

@@ -35,6 +35,20 @@ class ActionGrid(Protocol):
         """Returns int (..., L, P), the largest legal quantity (items) of each lead time and price level."""
 
 
+@runtime_checkable
+class CompactGrid(Protocol):
+    """A factored grid that also says what factors need one after the other without expanding (L, P); numpy only.
+
+    Optional: it saves time on a CPU and must agree with `ops` and `caps`.
+    """
+
+    def ops_and_leads(self, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns bool (n, 4), `ops`, and bool (n, L): may some offer on this lead time be made?  From int32 (n, M)."""
+
+    def caps_at(self, bounds: np.ndarray, lead: np.ndarray) -> np.ndarray:
+        """Returns int (n, P), `caps` at each row's lead int64 (n,); rows are freshly allocated."""
+
+
 class VectorEnv(Protocol):
     """E worlds that step together and write their arrays in place (the same objects for the life of the env).
 
@@ -84,6 +98,14 @@ class VectorEnv(Protocol):
 
     def close(self) -> None:
         """Frees what the worlds hold."""
+
+
+@runtime_checkable
+class Refreshable(Protocol):
+    """A vector environment that leaves observation and state of teams that do not decide now as they were."""
+
+    def refresh(self) -> None:
+        """Fills the rows of all teams; called before their values close the trajectories of a rollout."""
 
 
 @runtime_checkable

@@ -15,5 +15,5 @@ class IPPO(PPO):
         config = self.config
         return Critic(self.shapes.n_columns, config.critic_hidden, config.activation, config.normalise_observation)
 
-    def _critic_input(self, observation: Tensor, state: Tensor, units: Tensor) -> Tensor:
-        return observation.flatten(0, 1)[units]  # (n, D)
+    def _critic_source(self, observation: Tensor, state: Tensor) -> Tensor:
+        return observation.flatten(0, 1)  # (B N, D)

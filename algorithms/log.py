@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,10 @@ COLUMNS = {
     "time/act": "seconds in the actor",
     "time/store": "seconds writing the buffer",
     "time/learn": "seconds in values, advantages and gradient steps",
+    "time/learn_masks": "of these: finding the decisions and what was legal in them",
+    "time/learn_values": "of these: values, advantages and targets, before each epoch",
+    "time/learn_gradients": "of these: forward and backward passes of the minibatches, gathering their rows included",
+    "time/learn_optimiser": "of these: clipping of gradients and Adam's steps",
     "time/evaluate": "seconds evaluating",
     "time/save": "seconds writing checkpoints",
     "time/log": "seconds writing logs and the display",
@@ -51,25 +56,31 @@ COLUMNS = {
     "time/decisions_per_second": "decisions of this update over its seconds of env, act, store and learn",
 }
 PHASES = ("env", "act", "store", "learn", "evaluate", "save", "log")
+LEARN_PHASES = ("masks", "values", "gradients", "optimiser")
 
 
 class Clock:
     """Seconds by phase: `lap(phase)` books the time since the last lap."""
 
-    def __init__(self) -> None:
-        """Starts now."""
-        self.seconds = dict.fromkeys(PHASES, 0.0)
-        self._last = time.perf_counter()
+    def __init__(self, phases: tuple[str, ...] = PHASES, now: Callable[[], float] = time.perf_counter) -> None:
+        """Starts now; `now` tells the seconds, such as time.process_time for those of the CPU."""
+        self._now = now
+        self.seconds = dict.fromkeys(phases, 0.0)
+        self.start()
+
+    def start(self) -> None:
+        """Leaves the time since the last lap unbooked."""
+        self._last = self._now()
 
     def lap(self, phase: str) -> None:
         """Books the time since the last lap to `phase`."""
-        now = time.perf_counter()
+        now = self._now()
         self.seconds[phase] += now - self._last
         self._last = now
 
     def take(self) -> dict[str, float]:
         """Returns the seconds of every phase since the last take, and starts from zero."""
-        taken, self.seconds = self.seconds, dict.fromkeys(PHASES, 0.0)
+        taken, self.seconds = self.seconds, dict.fromkeys(self.seconds, 0.0)
         return taken
 
 

@@ -27,7 +27,7 @@ class MAPPO(PPO):
             return Critic(shapes.n_state, config.critic_hidden, config.activation, config.normalise_observation)
         return PooledCritic(shapes.n_columns, config.critic_hidden, config.activation, config.normalise_observation)
 
-    def _critic_input(self, observation: Tensor, state: Tensor, units: Tensor) -> Tensor:
+    def _critic_source(self, observation: Tensor, state: Tensor) -> Tensor:
         if self.critic_sees == "state":
-            return state.flatten(0, 1)[units]  # (n, S)
-        return observation.reshape(-1, self.agents_per_value, observation.shape[-1])[units]  # (n, K, D)
+            return state.flatten(0, 1)  # (B F, S)
+        return observation.reshape(-1, self.agents_per_value, observation.shape[-1])  # (B F, K, D)

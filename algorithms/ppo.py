@@ -7,13 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from algorithms.blocks import BLOCK, actor_side, critic_side
 from algorithms.buffer import RolloutBuffer
+from algorithms.dense import padded
 from algorithms.interface import ActionGrid, VectorEnv
-from algorithms.losses import clipped_objective, explained_variance, squared_error
+from algorithms.log import LEARN_PHASES, Clock
+from algorithms.losses import explained_variance
 from algorithms.networks import Activation, Actor, Scale, ValueScale
-from algorithms.returns import gae
+from algorithms.returns import gae, unit_targets
 
-CHUNK = 65536  # rows that are masked or valued at once: bounds memory, changes nothing
+CHUNK = 65536  # rows that are masked at once: bounds memory, changes nothing
 STEP_METRICS = (
     "loss/policy",
     "loss/value",
@@ -72,6 +75,8 @@ class PPOConfig:
     """how much of the running moments of the targets survives a rollout; see networks.ValueScale before raising it"""
     normalise_observation: bool = False
     """running mean and deviation of observations and state; off where the env scales its features"""
+    blocked: bool = True
+    """on a CPU, gradients by algorithms.blocks where it has the network; False for autograd: equal up to rounding"""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
@@ -103,14 +108,15 @@ class Decisions:
     """A rollout as flat rows on the learner's device: R decisions of agents, U valued units that decide.
 
     Attributes:
-        observation: (T E, N, D).  state: (T E, F, S).
+        observation: (T E, N, D).
+        source: (T E units, ...), what the critic reads.
         rows: int64 (R,), flat indices into (T, E, N).
-        legal: bool (R, C), masks.  action: int64 (R,).  log_prob: (R,), when chosen.
+        legal: (R, C), masks as the actor's gradient reads them.  action: int64 (R,).  log_prob: (R,), when chosen.
         units: int64 (U,), flat indices into (T, E, units).
     """
 
     observation: Tensor
-    state: Tensor
+    source: Tensor
     rows: Tensor
     legal: Tensor
     action: Tensor
@@ -131,7 +137,7 @@ class PPO(ABC):
     """One shared actor, one critic, and the update of both from a rollout.
 
     A critic values units: single agents (IPPO) or whole teams (MAPPO). Subclasses set `agents_per_value`, the K agents
-    that share one value, build `critic`, and say what a unit's input is. A team is valued once, not once per agent;
+    that share one value, build `critic`, and say what it reads of each unit. A team is valued once, not once per agent;
     its target is the mean over its agents that decide.
     """
 
@@ -156,33 +162,35 @@ class PPO(ABC):
             {"params": list(self.critic.parameters()), "lr": config.critic_lr},
         ]
         self.optimizer = torch.optim.Adam(groups, eps=1e-5, fused=True)
+        self._actor_side = actor_side(self.actor, config.blocked)
+        self._critic_side = critic_side(self.critic, config.blocked)
+        self.clock = Clock(LEARN_PHASES)
+        """seconds inside `update`"""
         self.sampler = torch.Generator(self.device).manual_seed(seed)
         self.shuffler = torch.Generator().manual_seed(seed)
 
     @abstractmethod
     def _make_critic(self) -> nn.Module:
-        """Returns a module from `_critic_input` to (n,)."""
+        """Returns a module from rows of `_critic_source` to (n,)."""
 
     @abstractmethod
-    def _critic_input(self, observation: Tensor, state: Tensor, units: Tensor) -> Tensor:
-        """Returns the critic's input for the given units.
-
-        Args:
-            observation: (B, N, D).
-            state: (B, F, S).
-            units: int64 (n,), flat indices of (B, N / agents_per_value).
-        """
+    def _critic_source(self, observation: Tensor, state: Tensor) -> Tensor:
+        """Returns what the critic reads, one row a unit: (B units, ...) from (B, N, D) and (B, F, S), a view."""
 
     @torch.inference_mode()
     def act(self, env: VectorEnv, greedy: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Returns (action int64, log p float32), both (E, N); the network sees only the rows of active agents."""
         action, log_prob = np.zeros(env.active.shape, np.int64), np.zeros(env.active.shape, np.float32)
-        if env.active.any():
-            observation, bounds = (
-                torch.from_numpy(a[env.active]).to(self.device) for a in (env.observation, env.bounds)
+        rows = np.flatnonzero(env.active)
+        if len(rows):
+            index = torch.from_numpy(rows), padded(rows)
+            bounds, observation = (
+                torch.from_numpy(array).flatten(0, 1).index_select(0, some).to(self.device)
+                for array, some in zip((env.bounds, env.observation), index, strict=True)
             )
             chosen, chosen_log_prob = self.actor.sample(observation, bounds, self._uniform, greedy)
-            action[env.active], log_prob[env.active] = chosen.cpu().numpy(), chosen_log_prob.cpu().numpy()
+            action.reshape(-1)[rows] = chosen.cpu().numpy()
+            log_prob.reshape(-1)[rows] = chosen_log_prob.cpu().numpy()
         return action, log_prob
 
     def update(self, buffer: RolloutBuffer, progress: float) -> dict[str, float]:
@@ -194,7 +202,9 @@ class PPO(ABC):
         bonus = config.entropy + (config.entropy_end - config.entropy) * progress
         for group, lr in zip(self.optimizer.param_groups, (config.lr, config.critic_lr), strict=True):
             group["lr"] = lr * left
+        self.clock.start()
         decisions = self._decisions(buffer)
+        self.clock.lap("masks")
         first = estimate = self._estimate(buffer, decisions)
         steps: list[Tensor] = []
         epochs = 0
@@ -202,6 +212,7 @@ class PPO(ABC):
             if epochs and config.recompute_advantage:
                 estimate = self._estimate(buffer, decisions)
             self.value_scale.update(estimate.target)
+            self.clock.lap("values")
             last = self._epoch(decisions, estimate, first.value, bonus)
             steps += last
             epochs += 1
@@ -229,16 +240,16 @@ class PPO(ABC):
         return torch.from_numpy(array).to(self.device)
 
     @torch.no_grad()
-    def _values(self, observation: Tensor, state: Tensor, units: Tensor) -> np.ndarray:
+    def _values(self, source: Tensor, units: Tensor) -> np.ndarray:
         """Returns V in units of reward, float32 (n,), of the given units."""
-        parts = [self.critic(self._critic_input(observation, state, part)) for part in units.split(CHUNK)]
-        return self.value_scale.restore(torch.cat(parts)).float().cpu().numpy()
+        every = len(units) == len(source)  # then rows need no gathering
+        blocks = source.split(BLOCK) if every else (source.index_select(0, part) for part in units.split(BLOCK))
+        return self.value_scale.restore(torch.cat([self.critic(block) for block in blocks])).float().cpu().numpy()
 
     def _all_values(self, observation: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Returns V of every agent: (B, N) from (B, N, D) and (B, F, S)."""
-        n_units = observation.shape[0] * observation.shape[1] // self.agents_per_value
-        units = torch.arange(n_units, device=self.device)
-        value = self._values(self._device(observation), self._device(state), units)
+        source = self._critic_source(self._device(observation), self._device(state))
+        value = self._values(source, torch.arange(len(source), device=self.device))
         return value.reshape(len(observation), -1).repeat(self.agents_per_value, axis=-1)
 
     def _closing_values(self, buffer: RolloutBuffer) -> tuple[np.ndarray, np.ndarray]:
@@ -255,54 +266,50 @@ class PPO(ABC):
             for active in (buffer.active, self._by_unit(buffer.active).any(-1))
         )
         bounds, action, log_prob = (
-            self._device(array).flatten(0, 2)[rows] for array in (buffer.bounds, buffer.action, buffer.log_prob)
+            self._device(array).flatten(0, 2) for array in (buffer.bounds, buffer.action, buffer.log_prob)
         )
-        chunks = zip(bounds.split(CHUNK), action.split(CHUNK), strict=True)
-        legal = torch.cat([self.actor.head.legal(*chunk) for chunk in chunks])
-        observation, state = self._device(buffer.observation), self._device(buffer.state)
-        return Decisions(observation.flatten(0, 1), state.flatten(0, 1), rows, legal, action, log_prob, units)
+        action, log_prob = action[rows], log_prob[rows]
+        chunks = zip(rows.split(CHUNK), action.split(CHUNK), strict=True)
+        legal = torch.cat([self._actor_side.legal(bounds[part], chosen) for part, chosen in chunks])
+        observation, state = (self._device(array).flatten(0, 1) for array in (buffer.observation, buffer.state))
+        source = self._critic_source(observation, state)
+        return Decisions(observation, source, rows, legal, action, log_prob, units)
 
     def _estimate(self, buffer: RolloutBuffer, decisions: Decisions) -> Estimate:
-        config, active = self.config, self._by_unit(buffer.active)
-        value = np.zeros(active.shape[:3], np.float32)
-        value[active.any(-1)] = self._values(decisions.observation, decisions.state, decisions.units)
+        config, n_units = self.config, self.shapes.n_agents // self.agents_per_value
+        unit_value = self._values(decisions.source, decisions.units)
+        value = np.zeros((*buffer.active.shape[:2], n_units), np.float32)
+        value.reshape(-1)[decisions.units.cpu().numpy()] = unit_value
         trajectory = buffer.trajectory(value.repeat(self.agents_per_value, axis=-1), *self._closing_values(buffer))
         advantage = gae(trajectory, config.gamma, config.gae_lambda)
-        target = self._by_unit(advantage + trajectory.value).sum(-1, where=active) / np.maximum(active.sum(-1), 1)
+        target = unit_targets(advantage, trajectory.value, buffer.active, self.agents_per_value)
         gain = self._device(advantage).flatten()[decisions.rows]
         if config.normalise_advantage and len(gain) > 1:
             gain = (gain - gain.mean()) / (gain.std() + 1e-8)
-        unit_value, unit_target = (
-            self._device(array.astype(np.float32)).flatten()[decisions.units] for array in (value, target)
-        )
-        return Estimate(gain, unit_value, unit_target)
+        return Estimate(gain, self._device(unit_value), self._device(target).flatten()[decisions.units])
 
     def _epoch(self, decisions: Decisions, estimate: Estimate, old_value: Tensor, bonus: float) -> list[Tensor]:
         """Passes over the rollout once and returns the numbers of `STEP_METRICS` of each gradient step."""
         config, steps = self.config, []
-        observation = decisions.observation.flatten(0, 1)
         old_value, target = (self.value_scale.normalise(x).float() for x in (old_value, estimate.target))
         shuffled = zip(self._shuffle(len(decisions.rows)), self._shuffle(len(decisions.units)), strict=True)
         for i, j in shuffled:
             if not len(i) or not len(j):
                 continue
-            log_prob, entropy = self.actor.evaluate(
-                observation[decisions.rows[i]], decisions.legal[i], decisions.action[i]
+            policy_loss, disorder, kl, clipped = self._actor_side.backward(
+                decisions, i, estimate.advantage, config.clip, bonus
             )
-            policy_loss, kl, clipped = clipped_objective(
-                log_prob, decisions.log_prob[i], estimate.advantage[i], config.clip
+            value_loss = self._critic_side.backward(
+                decisions.source, decisions.units[j], old_value[j], target[j], config.value_clip
             )
-            value = self.critic(self._critic_input(decisions.observation, decisions.state, decisions.units[j]))
-            value_loss = squared_error(value, old_value[j], target[j], config.value_clip)
-            disorder = entropy.mean()
-            self.optimizer.zero_grad()
-            (policy_loss - bonus * disorder + value_loss).backward()
+            self.clock.lap("gradients")
             norms = [
                 nn.utils.clip_grad_norm_(module.parameters(), config.max_grad_norm, foreach=True)
                 for module in (self.actor, self.critic)
             ]
             self.optimizer.step()
-            steps.append(torch.stack([policy_loss, value_loss, disorder, kl, clipped, *norms]).detach())
+            steps.append(torch.stack([policy_loss, value_loss, disorder, kl, clipped, *norms]))
+            self.clock.lap("optimiser")
         return steps
 
     def _by_unit(self, array: np.ndarray) -> np.ndarray:
@@ -317,7 +324,7 @@ class PPO(ABC):
         """Takes the rollout into the running statistics; after learning, so that they were constant meanwhile."""
         for scale, columns in (
             (self.actor.scale, decisions.observation.flatten(0, 1)[decisions.rows]),
-            (self.critic.scale, self._critic_input(decisions.observation, decisions.state, decisions.units)),
+            (self.critic.scale, decisions.source[decisions.units]),
         ):
             if isinstance(scale, Scale):
                 scale.update(columns)

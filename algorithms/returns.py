@@ -50,24 +50,54 @@ def gae(trajectory: Trajectory, gamma: float, lam: float) -> np.ndarray:
         float32 (T, E, N), 0 where the agent is not active. Add `value` to get the critic's target.
     """
     n_steps, n_worlds, n_agents = trajectory.active.shape
-    per_team = n_agents // trajectory.reward.shape[2]
+    n_teams = trajectory.reward.shape[2]
+    per_team = n_agents // n_teams
     advantage = np.zeros((n_steps, n_worlds, n_agents), np.float32)
-    for e in range(n_worlds):
-        for n in range(n_agents):
-            f = n // per_team
-            ahead = float(trajectory.last_value[e, n])  # rewards up to, and V at, the next decision, as of step t + 1
-            carried = 0.0  # advantage of the next decision, as of step t + 1
-            for t in range(n_steps - 1, -1, -1):
-                if trajectory.terminated[t, e, f]:
-                    ahead, carried = 0.0, 0.0
-                elif trajectory.truncated[t, e, f]:
-                    ahead, carried = float(trajectory.final_value[t, e, n]), 0.0
-                discount = gamma ** float(trajectory.elapsed[t, e, f])
-                ahead = float(trajectory.reward[t, e, f]) + discount * ahead
-                carried *= discount
-                if trajectory.active[t, e, n]:
-                    value = float(trajectory.value[t, e, n])
-                    carried = ahead - value + lam * carried
-                    ahead = value
-                    advantage[t, e, n] = carried
+    ahead = trajectory.last_value.astype(np.float64)  # rewards up to, and V at, the next decision, as of step t + 1
+    carried = np.zeros((n_worlds, n_agents))  # advantage of the next decision, as of step t + 1
+    for t in range(n_steps - 1, -1, -1):
+        for e in range(n_worlds):
+            for f in range(n_teams):
+                reward, elapsed = float(trajectory.reward[t, e, f]), float(trajectory.elapsed[t, e, f])
+                discount = 1.0 if elapsed == 0 else gamma**elapsed
+                terminated, truncated = trajectory.terminated[t, e, f], trajectory.truncated[t, e, f]
+                for n in range(f * per_team, (f + 1) * per_team):
+                    if terminated:
+                        ahead[e, n], carried[e, n] = 0.0, 0.0
+                    elif truncated:
+                        ahead[e, n], carried[e, n] = float(trajectory.final_value[t, e, n]), 0.0
+                    ahead[e, n] = reward + discount * ahead[e, n]
+                    carried[e, n] *= discount
+                    if trajectory.active[t, e, n]:
+                        value = float(trajectory.value[t, e, n])
+                        carried[e, n] = ahead[e, n] - value + lam * carried[e, n]
+                        ahead[e, n] = value
+                        advantage[t, e, n] = carried[e, n]
     return advantage
+
+
+@njit(cache=True)
+def unit_targets(advantage: np.ndarray, value: np.ndarray, active: np.ndarray, per_unit: int) -> np.ndarray:
+    """Returns what the critic should have said of each unit: the mean of advantage + value over its active agents.
+
+    Args:
+        advantage, value: float32 (T, E, N).
+        active: bool (T, E, N).
+        per_unit: agents that share one value, K.
+
+    Returns:
+        float32 (T, E, N / K), 0 where no agent of the unit is active.
+    """
+    n_steps, n_worlds, n_agents = active.shape
+    target = np.zeros((n_steps, n_worlds, n_agents // per_unit), np.float32)
+    for t in range(n_steps):
+        for e in range(n_worlds):
+            for u in range(n_agents // per_unit):
+                total, count = 0.0, 0
+                for n in range(u * per_unit, (u + 1) * per_unit):
+                    if active[t, e, n]:
+                        total += np.float64(advantage[t, e, n]) + np.float64(value[t, e, n])
+                        count += 1
+                if count:
+                    target[t, e, u] = total / count
+    return target

@@ -189,6 +189,7 @@ class Run:
         working = sum(seconds[phase] for phase in ("env", "act", "store", "learn"))
         row = {"update": self.update, "world_steps": self.world_steps, "decisions": self.decisions} | metrics
         row |= {f"time/{phase}": value for phase, value in seconds.items()}
+        row |= {f"time/learn_{phase}": value for phase, value in self.learner.clock.take().items()}
         row["time/total"] = time.perf_counter() - self._began
         row["time/cpu"] = time.process_time() - self._began_cpu
         row["time/decisions_per_second"] = self._new_decisions / working

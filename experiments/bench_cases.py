@@ -145,8 +145,9 @@ def scml_loop(workload: Workload, lean: bool = False) -> Measure:
     for played in workload.worlds:
         with measure.timed():
             drawn = draw(workload.config, played.seed)
-            with GlobalRandomness(played.seed + 1):
+            with GlobalRandomness(drawn.world_seed + 1):
                 world = (build if lean else _tournament_world)(drawn, workload.config, agent_class)
+            with GlobalRandomness(played.seed + 1):
                 ids = [list(world.agents)[index] for index in drawn.controlled]
                 agents = [world.agents[agent_id].adapted_object for agent_id in ids]
                 for factory, agent in enumerate(agents):
@@ -223,7 +224,8 @@ def _replaying_agent() -> type:
 
 def engine_alone(workload: Workload) -> Measure:
     """ScmlEngine: the lean loop in its greenlet, with the view; no bounds, no features."""
-    from scml_marl_env.world.scml_engine import Bankrupt, ScmlEngine, Window
+    from scml_marl_env.world.engine import Bankrupt, Window
+    from scml_marl_env.world.scml_engine import ScmlEngine
 
     engine, same = ScmlEngine(workload.config), True
     measure = Measure(worlds=len(workload.worlds))

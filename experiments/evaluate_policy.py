@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     options = trained_with.env.env_options + config.env_options
     worlds = dataclasses.replace(trained_with.env, env_options=options)
     run = dataclasses.replace(trained_with, env=worlds)
-    env = make_env(run, config.seed, min(worlds.eval_worlds, config.episodes))
+    env = make_env(run, config.seed, min(worlds.eval_worlds or 64, config.episodes), evaluates=True)
     checkpoint.check_columns(policy.observation_names, env.observation_names, folder)
 
     uniform = Policy.uniform(env.observation.shape[-1], env.action_grid)

@@ -1,6 +1,8 @@
-"""Trains MAPPO or IPPO on any environment.   python experiments/run.py --algo mappo --env mpe2:simple_spread_v3
+"""Trains MAPPO or IPPO on any environment.   python experiments/run.py --algo mappo --env std-2025
 
-`--env` is an id of scml_marl_env, or "package:module" of any PettingZoo ParallelEnv. The folder of the run receives
+`--env` is an id of scml_marl_env, or "package:module" of any PettingZoo ParallelEnv. The ids run on the compiled engine
+where it plays all opponents that are asked for, on worlds prepared once by SCML's own generator (a bank, kept in the
+user's cache; evaluation has a bank of other worlds), and else on the official simulator. The folder of the run receives
 config.json, metrics.csv (columns: algorithms/log.py), TensorBoard events, evaluations.jsonl, checkpoints/ and
 summary.json. `--resume FOLDER` goes on from its newest checkpoint with its config; further flags override that.
 """
@@ -8,6 +10,7 @@ summary.json. `--resume FOLDER` goes on from its newest checkpoint with its conf
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -25,6 +28,9 @@ from algorithms.train import TrainConfig, train
 from algorithms.vector import ParallelVectorEnv, parallel_env
 
 
+EVALUATION_WORLDS = 1_000_000  # first world seed of the banks for evaluation: none of them is ever trained on
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig:
     """Which worlds, and how many at once."""
@@ -33,12 +39,19 @@ class EnvConfig:
     """id of scml_marl_env, or package:module of a PettingZoo ParallelEnv such as mpe2:simple_spread_v3"""
     env_options: tuple[str, ...] = ()
     """key=value arguments of the environment; values are read as JSON where they are JSON"""
-    n_worlds: int = 8
-    """worlds that are stepped together (E)"""
-    eval_worlds: int = 8
-    """worlds that are stepped together in evaluations"""
-    workers: int = 0
-    """processes for the worlds of scml_marl_env, 0 for this one"""
+    engine: Literal["auto", "fast", "scml"] = "auto"
+    """of scml_marl_env: the compiled one, SCML itself, or the compiled one if it plays the opponents"""
+    n_worlds: int | None = None
+    """worlds that are stepped together (E); by default 256 on the compiled engine, else 8"""
+    eval_worlds: int | None = None
+    """worlds that are stepped together in evaluations; by default 64 on the compiled engine, else 8"""
+    workers: int | None = None
+    """of scml_marl_env: threads of the compiled engine (by default one for each core), or processes of SCML (default 0:
+    none but this one)"""
+    bank_worlds: int = 512
+    """compiled engine only: worlds in the bank for training, drawn once; 0 draws every world anew (0.1 s each)"""
+    eval_bank_worlds: int = 128
+    """likewise for evaluation"""
     teams: Literal["agent", "all"] = "agent"
     """ParallelEnv only: every agent has its own reward, or all share the mean"""
     agent_id: bool | None = None
@@ -83,7 +96,9 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(config.threads)
 
     env = make_env(config, config.seed, config.env.n_worlds)
-    eval_env = make_env(config, config.train.eval_seed, config.env.eval_worlds) if config.train.eval_every else None
+    eval_env = None
+    if config.train.eval_every:
+        eval_env = make_env(config, config.train.eval_seed, config.env.eval_worlds, evaluates=True)
     learner = make_learner(config, Shapes.of(env))
     summary = train(
         learner,
@@ -122,24 +137,43 @@ def parse(argv: list[str]) -> RunConfig:
     return config
 
 
-def make_env(config: RunConfig, seed: int, n_worlds: int) -> VectorEnv:
+def make_env(config: RunConfig, seed: int, n_worlds: int | None, evaluates: bool = False) -> VectorEnv:
     """Returns the vector environment; scml_marl_env is imported only if one of its ids is asked for."""
     options = dict(read_option(text) for text in config.env.env_options)
     if ":" not in config.env.env:
-        import scml_marl_env
-
-        return scml_marl_env.make_vector(
-            config.env.env, n_worlds=n_worlds, seed=seed, workers=config.env.workers, **options
-        )
+        return make_scml_env(config.env, seed, n_worlds, evaluates, options)
     constructor = parallel_env(config.env.env)
     reads_state = config.algo == "mappo" and config.critic_sees == "state"
     return ParallelVectorEnv(
-        [lambda: constructor(**options)] * n_worlds,
+        [lambda: constructor(**options)] * (n_worlds or 8),
         seed=seed,
         teams=config.env.teams,
         state="env" if reads_state else "none",
         agent_id=config.env.agent_id,
     )
+
+
+def make_scml_env(
+    env: EnvConfig, seed: int, n_worlds: int | None, evaluates: bool, options: dict[str, Any]
+) -> VectorEnv:
+    """Returns worlds of scml_marl_env on the engine that fits, see `EnvConfig`."""
+    import scml_marl_env
+    from scml_marl_env.registry import config_of, fast_engine_plays
+    from scml_marl_env.world.bank import cached_bank
+
+    fast = options.get("engine", env.engine) == "fast"
+    if "engine" not in options and env.engine == "auto":
+        fast = fast_engine_plays(env.env, **options)
+    options["engine"] = "fast" if fast else "scml"
+    if not fast:
+        return scml_marl_env.make_vector(env.env, n_worlds or 8, seed, env.workers or 0, **options)
+    n_bank = env.eval_bank_worlds if evaluates else env.bank_worlds
+    if n_bank and "bank" not in options:
+        first_seed = EVALUATION_WORLDS if evaluates else 0
+        options["bank"] = str(cached_bank(config_of(env.env, **options), n_bank, first_seed))
+    workers = env.workers if env.workers is not None else os.cpu_count() or 1
+    n_worlds = n_worlds or (64 if evaluates else 256)
+    return scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)
 
 
 def make_learner(config: RunConfig, shapes: Shapes) -> PPO:

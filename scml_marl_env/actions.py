@@ -156,6 +156,18 @@ class ActionGrid:
         )
         return xp.where(in_agenda, caps, xp.zeros_like(caps))
 
+    def ops_and_leads(self, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """bool (n, 4) and (n, L): `ops`, and the leads on which some offer is allowed, from int32 (n, M); compiled."""
+        from scml_marl_env.action_kernels import ops_and_leads
+
+        return ops_and_leads(bounds, self.n_leads, self.n_price_levels)
+
+    def caps_at(self, bounds: np.ndarray, lead: np.ndarray) -> np.ndarray:
+        """int32 (n, P): `caps` at each row's lead, from int32 (n, M) and int64 (n,); compiled."""
+        from scml_marl_env.action_kernels import caps_at
+
+        return caps_at(bounds, lead, self.n_leads, self.n_price_levels)
+
     def mask(self, bounds: Any, xp: Any = np) -> Any:
         """bool (..., A): the flat mask of allowed actions."""
         caps = self.caps(bounds, xp)

@@ -5,7 +5,7 @@ engine's subclass hands the window to the environment; in a tournament a policy 
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from negmas.outcomes import Outcome
 from negmas.sao import ResponseType, SAOResponse, SAOState
@@ -13,15 +13,7 @@ from scml.std.agent import StdSyncAgent
 
 from scml_marl_env.actions import ACCEPT, END
 from scml_marl_env.awi_view import AwiView
-
-
-class Answer(NamedTuple):
-    """An answer in one thread: `operation` of `actions` (END, ACCEPT or OFFER) and the offer, if it is one."""
-
-    operation: int
-    quantity: int = 0
-    lead: int = 0
-    price: int = 0
+from scml_marl_env.world.engine import Answer
 
 
 class WindowAgent(StdSyncAgent):

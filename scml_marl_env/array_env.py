@@ -11,12 +11,12 @@ import numpy as np
 
 from scml_marl_env import features
 from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT, ActionGrid
-from scml_marl_env.agent import Answer
 from scml_marl_env.config import SHIELDS, EnvConfig
+from scml_marl_env.handles import handle
 from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
 from scml_marl_env.reward import RewardBook
-from scml_marl_env.windows import Answered, Rules, Shown, close_window, open_window
-from scml_marl_env.world.scml_engine import Bankrupt, DayResult, Over, ScmlEngine, Window
+from scml_marl_env.windows import Answered, Columns, Rules, close_window, open_window
+from scml_marl_env.world.engine import Answer, Bankrupt, DayResult, Over, Window
 
 PRIVATE_COLUMNS = ("exists", "stock", "balance", "bought", "sold", "bankrupt")
 
@@ -54,8 +54,13 @@ class Layout:
         }
         self.part_names = parts
         self.observation_names = [name for part in config.observation for name in parts[part]]
+        first = dict.fromkeys(Columns._fields, -1)
+        for i, part in enumerate(config.observation):
+            first[part] = sum(len(parts[before]) for before in config.observation[:i])
+        self.columns = Columns(**first)
         self.state_names = [*parts["macro"], *parts["broadcast"]]
         self.state_names += [f"{pool}_{name}" for pool in ("mean", "max") for name in parts["thread"]]
+        self.n_public = len(self.state_names)  # columns of a state that are no simulator secrets
         if config.privileged_state:
             places = config.processes_range[1] * config.factories_range[1]
             self.state_names += [f"private_{i}_{name}" for i in range(places) for name in PRIVATE_COLUMNS]
@@ -82,6 +87,10 @@ class Layout:
 class ArrayEnv:
     """One world. `reset` and `step` write `arrays`; both raise RuntimeError when called out of order.
 
+    Rows of a factory (observation, state and bounds) tell the present moment, whosever window it is. With `lazy` a step
+    writes only the rows of the factory whose window it is now and of those that ended in it; the others keep what they
+    were last shown, until `refresh` brings every row up to date.
+
     Attributes:
         arrays: `EnvArrays`, the caller's or its own.
         window: the factory whose window it is now, None when the episode is over.
@@ -89,26 +98,22 @@ class ArrayEnv:
         changed: dict, reason -> answers that L1 changed at the last step.
     """
 
-    def __init__(self, config: EnvConfig, arrays: EnvArrays | None = None) -> None:
+    def __init__(self, config: EnvConfig, arrays: EnvArrays | None = None, *, lazy: bool = False) -> None:
         self.config = config
         self.layout = Layout(config)
         self.grid = self.layout.grid
         self.arrays = arrays if arrays is not None else self.layout.arrays()
-        self.engine = ScmlEngine(config)
+        self.engine = make_engine(config)
+        self._view = handle(self.engine.view)
         self._rules = Rules(
             SHIELDS.index(config.shield), config.useful, self.grid.quantity_array, self.grid.n_price_levels
         )
-        n_slots, parts = config.n_slots, self.layout.part_names
-        self._shown = [
-            Shown(
-                self.arrays.bounds[self.agents_of(f)],
-                np.zeros((n_slots, len(parts["thread"])), np.float32),
-                np.zeros((n_slots, len(parts["history"])), np.float32),
-                np.zeros(len(parts["broadcast"]), np.float32),
-                np.zeros(len(parts["macro"]), np.float32),
-            )
-            for f in range(config.n_controlled)
+        n_slots, shown = config.n_slots, self.arrays
+        self._rows = [
+            (shown.bounds[rows], shown.observation[rows], shown.state[f])
+            for f, rows in enumerate(map(self.agents_of, range(config.n_controlled)))
         ]
+        self._lazy = lazy
         self._answered = Answered(
             np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64), np.zeros((2, 2, len(COUNTS)), np.int64)
         )
@@ -140,7 +145,7 @@ class ArrayEnv:
             book.open()
         self.arrays.reward[:] = 0
         self.arrays.elapsed[:] = 0
-        self._observe(self.window)
+        self._observe(self.window, True)
 
     def step(self, actions: np.ndarray, priority: np.ndarray | None = None) -> None:
         """Answers the window with int64 (N,) `actions`; those of inactive agents must be wait (0).
@@ -162,7 +167,12 @@ class ArrayEnv:
         window = self.window
         if self.config.max_cycles is not None and self.n_steps >= self.config.max_cycles:
             self._stop(truncated=True)
-        self._observe(window)
+        self._observe(window, not self._lazy)
+
+    def refresh(self) -> None:
+        """Writes every row of observation, state and bounds as of now; without `lazy` they are already."""
+        for factory in range(self.engine.n_factories):
+            self._show(factory)
 
     def close(self) -> None:
         self.engine.close()
@@ -232,8 +242,8 @@ class ArrayEnv:
         chosen = actions[rows]
         # A strict environment counts after it has refused: a refused step has not happened.
         priorities = self._no_priority if priority is None else priority[rows]
-        strict = self.config.strict
-        close_window(view, factory, self._rules, bounds, chosen, priorities, self._answered, not strict)
+        strict, audit = self.config.strict, self.config.audit
+        close_window(self._view, factory, self._rules, bounds, chosen, priorities, self._answered, audit and not strict)
         illegal = self._count_changes(actions, factory)
         if illegal and self.config.strict:
             raise ValueError(
@@ -242,8 +252,8 @@ class ArrayEnv:
             )
         for name, count in self.changed.items():
             self.total_changed[name] = self.total_changed.get(name, 0) + count
-        if strict:
-            close_window(view, factory, self._rules, bounds, chosen, priorities, self._answered, True)
+        if strict and audit:
+            close_window(self._view, factory, self._rules, bounds, chosen, priorities, self._answered, True)
         self.arrays.executed[:] = WAIT
         self.arrays.executed[rows] = self._answered.executed
         answers = {}
@@ -306,38 +316,32 @@ class ArrayEnv:
             arrays.reward[factory], arrays.elapsed[factory] = book.settle(balance, day, ended)
             book.closed = bool(self.done[factory])
 
-    def _observe(self, window: int | None) -> None:
+    def _observe(self, window: int | None, everything: bool) -> None:
         """Shows the moment; `window` is the factory that is to answer, or would have been at a cut."""
         arrays, view = self.arrays, self.engine.view
         arrays.active[:] = False
         for factory in range(self.engine.n_factories):
-            rows = self.agents_of(factory)
-            if factory != window:
-                view.on_turn[factory] = False
-            open_window(view, factory, self._rules, self._shown[factory])
-            self._write_observation(self._shown[factory], arrays.observation[rows])
-            self._write_state(factory, arrays.state[factory])
             if factory == window:
-                arrays.active[rows] = view.on_turn[factory]
+                arrays.active[self.agents_of(factory)] = view.on_turn[factory]
+            else:
+                view.on_turn[factory] = False
+            if everything or factory == window or arrays.terminated[factory] or arrays.truncated[factory]:
+                self._show(factory)
         arrays.bounds[self.engine.n_factories * self.config.n_slots :, 0] = 1  # absent factories may only wait
 
-    def _write_observation(self, shown: Shown, out: np.ndarray) -> None:
-        column = 0
-        for part in self.config.observation:
-            block = getattr(shown, part)
-            width = block.shape[-1]
-            out[:, column : column + width] = block
-            column += width
-
-    def _write_state(self, factory: int, out: np.ndarray) -> None:
-        shown = self._shown[factory]
-        threads = shown.thread[self.engine.view.alive[factory]]
-        column = 0
-        for block in (shown.macro, shown.broadcast):
-            out[column : column + len(block)] = block
-            column += len(block)
-        width = shown.thread.shape[1]
-        out[column : column + width] = threads.mean(0) if len(threads) else 0
-        out[column + width : column + 2 * width] = threads.max(0) if len(threads) else 0
+    def _show(self, factory: int) -> None:
+        bounds, observation, state = self._rows[factory]
+        open_window(self._view, factory, self._rules, self.layout.columns, bounds, observation, state)
         if self.config.privileged_state:
-            self.engine.write_private(out[column + 2 * width :].reshape(-1, len(PRIVATE_COLUMNS)))
+            self.engine.write_private(state[self.layout.n_public :].reshape(-1, len(PRIVATE_COLUMNS)))
+
+
+def make_engine(config: EnvConfig) -> Any:
+    """The engine that the config names: `ScmlEngine`, which imports SCML, or `FastEngine`; both have the same calls."""
+    if config.engine == "fast":
+        from scml_marl_env.world.fast_engine import FastEngine
+
+        return FastEngine(config)
+    from scml_marl_env.world.scml_engine import ScmlEngine
+
+    return ScmlEngine(config)

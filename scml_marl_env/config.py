@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 TRACKS = ("std", "oneshot")
-ENGINES = ("scml",)
+ENGINES = ("scml", "fast")
 REWARDS = ("profit", "potential")
 SHIELDS = ("off", "feasible", "covered")
 INVENTORIES = ("simulator", "conserving")
@@ -29,7 +29,8 @@ class EnvConfig:
     year: int = 2025
     """whose competition agents `opponents="champions"` are: 2024, 2025 or 2026; the rules are the same"""
     engine: str = "scml"
-    """`scml`: the official simulator"""
+    """`scml`: the official simulator, with any SCML agent as opponent, or `fast`: a compiled engine that plays the same
+    worlds by the same rules, with those opponents that have a compiled twin"""
     controlled: int | str = 1
     """number of factories that the environment's agents run, or `all` (self-play)"""
     level: int | str | tuple[int | str, ...] | None = None
@@ -38,6 +39,9 @@ class EnvConfig:
     opponents: Any = "default"
     """who plays the other factories: a name (see `scml_marl_env.opponents`), an SCML agent class or its import path, or
     a     mix as {name or class: weight}; `default` leaves the generator's own default agents where it put them"""
+    bank: str | None = None
+    """folder of prepared worlds made by `python -m scml_marl_env.world.bank`, one of which a seed chooses; None draws
+    every world anew by SCML's generator"""
     days: int | tuple[int, int] = (50, 200)
     """simulated days of an episode"""
     processes: int | tuple[int, int] = (2, 4)
@@ -67,6 +71,8 @@ class EnvConfig:
     """`simulator`: as SCML does it, production never consumes stock; `conserving`: it does"""
     privileged_state: bool = False
     """add to `state()` what only a trainer may know (stock, balances and commitments of all factories)"""
+    audit: bool = False
+    """count unsafe answers (L1's U1 and U2, chosen and executed) of every window in `statistics()["unsafe"]`"""
     max_cycles: int | None = None
     """steps (windows) after which the episode is truncated; None plays to the end"""
     mask_in: str = "both"
@@ -91,9 +97,11 @@ class EnvConfig:
         for name in ("slots", "max_cycles", "price_levels"):
             if getattr(self, name) is not None:
                 _whole(self, name, 1)
-        for name in ("useful", "privileged_state", "strict"):
+        for name in ("useful", "privileged_state", "audit", "strict"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
+        if self.bank is not None and (not isinstance(self.bank, str) or not self.bank):
+            raise ValueError(f"bank must be the path of a folder as a string, or None, got {self.bank!r}.")
         _range(self, "days", 1)
         _range(self, "processes", 2)
         if self.factories_per_level is not None:
@@ -167,6 +175,11 @@ class EnvConfig:
         return [_level(item, n_processes) for item in wanted]
 
     def _check_controlled(self) -> None:
+        if self.slots is not None and self.slots < self.max_partners:
+            raise ValueError(
+                f"slots={self.slots}, but a factory of these worlds can have {self.max_partners} partners: "
+                "raise slots or lower factories_per_level."
+            )
         if self.controlled == "all":
             if self.level is not None:
                 raise ValueError("controlled='all' runs every level: leave level=None.")
@@ -177,11 +190,6 @@ class EnvConfig:
                 f"controlled={self.controlled} factories, but the smallest world that these options allow has "
                 f"{self.processes_range[0] * self.factories_range[0]}: raise processes or factories_per_level, "
                 "or pass controlled='all'."
-            )
-        if self.slots is not None and self.slots < self.max_partners:
-            raise ValueError(
-                f"slots={self.slots}, but a factory of these worlds can have {self.max_partners} partners: "
-                "raise slots or lower factories_per_level."
             )
         if isinstance(self.level, tuple) and len(self.level) != self.n_controlled:
             raise ValueError(f"level={self.level!r} names {len(self.level)} levels for controlled={self.controlled}.")

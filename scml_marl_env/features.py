@@ -5,14 +5,18 @@ today's agenda from the factory's own point of view: 0 is its best price, 1 its 
 for selling.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from scml_marl_env.actions import BEST_PRICE, CAN_ACCEPT, N_PRICES, QUANTITY
-from scml_marl_env.kernels import kernel
+from scml_marl_env import view as at
+from scml_marl_env.actions import CAN_ACCEPT, CAN_END, QUANTITY
+from scml_marl_env.kernels import inlined
 from scml_marl_env.view import PRICE_DAYS, FactoryView
 
 LIMIT = 5.0
-N_BUCKETS = 4  # lead times 0, 1-2, 3-5 and 6 or more
+BUCKETS = ((0, 0), (1, 2), (3, 5), (6, 1 << 30))
+"""First and last lead time of the buckets of the market features."""
 
 THREAD_FEATURES = (
     # who
@@ -79,310 +83,463 @@ def macro_names(n_leads: int) -> list[str]:
         for name in ("virtual_stock", "signed_in", "signed_out", "free_lines", "cash", "payable")
     ]
     market = ["spot", "average", "change"] + [f"return_{i}" for i in range(PRICE_DAYS - 1)]
-    market += [f"{name}_{i}" for i in range(N_BUCKETS) for name in ("premium", "pressure")]
+    market += [f"{name}_{i}" for i in range(len(BUCKETS)) for name in ("premium", "pressure")]
     sided = [f"{name}_{side}" for side in ("in", "out") for name in market]
     return [f"macro_{name}" for name in (*_MACRO_RESOURCES, *_MACRO_FINANCE, *_MACRO_TIME, *daily, *sided)]
 
 
-@kernel
+class Scale(NamedTuple):
+    """What the offers of a side are measured by. Factors of 0 where there is nothing to measure by."""
+
+    best: int  # dollars, the factory's best price of today's agenda
+    sign: int  # 1 for buying, -1 for selling
+    per_span: float  # 1 / (worst price - best price)
+    per_spot: float  # 1 / trading price
+    per_item: float  # 1 / largest quantity
+    per_day: float  # 1 / horizon
+    per_round: float  # 1 / rounds of a negotiation
+
+
+@inlined
 def _clip(value: float) -> float:
     return min(max(value, -LIMIT), LIMIT)
 
 
-@kernel
+@inlined
 def _ratio(value: float, scale: float) -> float:
     return value / scale if scale > 0 else 0.0
 
 
-@kernel
+@inlined
+def _per(scale: float) -> float:
+    """The factor that turns a number into its ratio to `scale`, 0 if that is none."""
+    return 1.0 / scale if scale > 0 else 0.0
+
+
+@inlined
 def put(row: np.ndarray, i: int, value: float) -> int:
     """Writes a clipped value into column `i`; returns the next column."""
     row[i] = min(max(value, -LIMIT), LIMIT)
     return i + 1
 
 
-@kernel
-def bucket_of(lead: int) -> int:
-    if lead == 0:
-        return 0
-    if lead <= 2:
-        return 1
-    return 2 if lead <= 5 else 3
+@inlined
+def copy(source: np.ndarray, target: np.ndarray) -> None:
+    """Writes the numbers of one row into another (`target[:] = source` would allocate, since they may overlap)."""
+    for i in range(target.shape[0]):
+        target[i] = source[i]
 
 
-@kernel
-def position(view: FactoryView, b: int, is_buy: bool, price: int) -> float:
+@inlined
+def scale_of(view: FactoryView, b: int, side: int) -> Scale:
+    """The `Scale` of a side of factory `b`."""
+    ints = view.ints[b]
+    low, high = ints[at.PRICE_LOW + side], ints[at.PRICE_HIGH + side]
+    return Scale(
+        high if side else low,
+        -1 if side else 1,
+        _per(high - low),
+        _per(view.floats[b, at.TRADING_PRICE + side]),
+        _per(ints[at.MAX_QUANTITY]),
+        1.0 / max(1, view.signed.shape[2] - 1),
+        _per(ints[at.N_ROUNDS]),
+    )
+
+
+@inlined
+def position(scale: Scale, price: int) -> float:
     """0 at the factory's best price of today's agenda, 1 at its worst, 0 if there is only one."""
-    side = 0 if is_buy else 1
-    low, high = view.price_low[b, side], view.price_high[b, side]
-    if high <= low:
-        return 0.0
-    return (price - low) / (high - low) if is_buy else (high - price) / (high - low)
+    return scale.sign * (price - scale.best) * scale.per_span
 
 
-@kernel
+@inlined
 def needed(view: FactoryView, b: int) -> tuple[int, int]:
     """(supplies, sales) that would even out today's books, items; as `awi.needed_supplies` and `needed_sales`."""
-    inputs = view.exogenous_in[b] + view.stock[b] + view.signed_in[b, 0]
-    outputs = view.exogenous_out[b] + view.signed_out[b, 0]
-    supplies = 0 if view.level[b] == 0 else outputs - inputs
-    sales = 0 if view.level[b] == view.n_levels[b] - 1 else inputs - outputs
+    ints, signed = view.ints[b], view.signed[b]
+    inputs = ints[at.EXOGENOUS_IN] + ints[at.STOCK] + signed[at.SIGNED_IN, 0]
+    outputs = ints[at.EXOGENOUS_OUT] + signed[at.SIGNED_OUT, 0]
+    supplies = 0 if ints[at.LEVEL] == 0 else outputs - inputs
+    sales = 0 if ints[at.LEVEL] == ints[at.N_LEVELS] - 1 else inputs - outputs
     return supplies, sales
 
 
-@kernel
-def write_thread_features(view: FactoryView, b: int, bounds: np.ndarray, out: np.ndarray) -> None:
-    """Writes float32 (K, len(THREAD_FEATURES)); `bounds` int32 (K, M). Rows without a thread are zero."""
-    n_leads = view.signed_in.shape[1]
-    horizon = max(1, n_leads - 1)
-    n_rounds, n_days = view.n_rounds[b], view.n_days[b]
-    top, lines = view.max_quantity[b], view.n_lines[b]
-    supplies, sales = needed(view, b)
+@inlined
+def write_thread_features(view: FactoryView, b: int, bounds: np.ndarray, out: np.ndarray, column: int) -> int:
+    """Writes THREAD_FEATURES of every slot and returns the column behind them. Rows without a thread are zero.
+
+    Args:
+        view: `FactoryView`.
+        b: which factory of it.
+        bounds: int32 (K, M), of `write_bounds` with the same view: active threads of a side have the same caps.
+        out: float32 (K, at least column + len(THREAD_FEATURES)).
+        column: of the first feature.
+    """
+    flags = view.flags[b]
+    end = column + len(THREAD_FEATURES)
     for k in range(out.shape[0]):
-        row = out[k]
-        row[:] = 0.0
-        if not view.exists[b, k]:
-            continue
-        is_buy = view.is_buy[b, k]
-        side = 0 if is_buy else 1
-        spot = view.trading_price[b, side]
-        i = 0
-        i = put(row, i, 1.0)
-        i = put(row, i, 1.0 if is_buy else 0.0)
-        i = put(row, i, 0.0 if is_buy else 1.0)
-        i = put(row, i, 1.0 if view.alive[b, k] else 0.0)
-        i = put(row, i, 1.0 if view.on_turn[b, k] else 0.0)
-        i = put(row, i, _ratio(view.round[b, k], n_rounds))
-        i = put(row, i, _ratio(n_rounds - 1 - view.round[b, k], n_rounds))
-        i = put(row, i, 1.0 if view.round[b, k] == n_rounds - 1 else 0.0)
-        i = put(row, i, 1.0 * view.first_mover[b])
-        i = put(row, i, _ratio(view.day[b], n_days))
-        i = put(row, i, _ratio(n_days - view.day[b], n_days))
-        i = put(row, i, view.last_lead[b] / horizon)
-        if view.has_offer[b, k]:
-            price, lead = view.offer_price[b, k], view.offer_lead[b, k]
-            row[i] = 1.0
-            row[i + 1] = _ratio(view.offer_quantity[b, k], top)
-            row[i + 2] = lead / horizon
-            row[i + 3] = _clip(position(view, b, is_buy, price))
-            row[i + 4] = _clip(_ratio(price, spot) - 1.0)
-            gain = view.trading_price[b, 1] - view.unit_cost[b] - price
-            if not is_buy:
-                gain = price - view.unit_cost[b] - view.trading_price[b, 0]
-            row[i + 5] = _clip(_ratio(gain, view.trading_price[b, 1]))
-            row[i + 6] = 1.0 * bounds[k, CAN_ACCEPT]
-            if 0 <= lead < n_leads:
-                row[i + 10] = _ratio(min(bounds[k, QUANTITY + lead], top), top)
-        i += 7
-        row[i] = _clip(_ratio(view.price_low[b, side], spot))
-        row[i + 1] = _clip(_ratio(view.price_high[b, side], spot))
-        row[i + 2] = _clip((view.price_high[b, side] - view.price_low[b, side] + 1) / 20.0)
-        i += 4  # cap_at_offer is written with the offer
+        if not flags[k, at.EXISTS]:
+            out[k, column:end] = 0.0
+    for side in range(2):
+        scale = scale_of(view, b, side)
+        first = -1
+        for k in range(out.shape[0]):
+            if not flags[k, at.EXISTS] or flags[k, at.IS_BUY] == (side == 1):
+                continue
+            if first < 0:
+                first = k
+                _write_side(view, b, side, bounds, scale, out[k, column:end])
+            else:
+                copy(out[first, column:end], out[k, column:end])
+        for k in range(out.shape[0]):
+            if flags[k, at.EXISTS] and flags[k, at.IS_BUY] == (side == 0):
+                _write_thread(view, b, k, bounds[k], scale, out[k, column:end])
+    return end
+
+
+@inlined
+def _write_side(view: FactoryView, b: int, side: int, bounds: np.ndarray, scale: Scale, row: np.ndarray) -> None:
+    """Writes what the threads of a side have in common, and zero into the other columns."""
+    ints, floats = view.ints[b], view.floats[b]
+    row[:] = 0.0
+    per_day, per_line = _per(ints[at.N_DAYS]), _per(ints[at.N_LINES])
+    row[0] = 1.0
+    row[1 + side] = 1.0
+    row[8] = ints[at.FIRST_MOVER]
+    row[9] = ints[at.DAY] * per_day
+    row[10] = (ints[at.N_DAYS] - ints[at.DAY]) * per_day
+    row[11] = ints[at.LAST_LEAD] * scale.per_day
+    low, high = ints[at.PRICE_LOW + side], ints[at.PRICE_HIGH + side]
+    put(row, 19, low * scale.per_spot)
+    put(row, 20, high * scale.per_spot)
+    put(row, 21, (high - low + 1) / 20.0)
+    k = active_thread(view, b, side, bounds)
+    if k >= 0:
+        n_leads, top = view.signed.shape[2], ints[at.MAX_QUANTITY]
         largest, total = 0, 0
         for d in range(n_leads):
             cap = min(bounds[k, QUANTITY + d], top)
             largest = max(largest, cap)
             total += cap
-        i = put(row, i, _ratio(min(bounds[k, QUANTITY], top), top))
-        i = put(row, i, _ratio(largest, top))
-        i = put(row, i, _ratio(total, top * n_leads))
-        if view.sent[b, k]:
-            row[i] = 1.0
-            row[i + 1] = _ratio(view.sent_quantity[b, k], top)
-            row[i + 2] = view.sent_lead[b, k] / horizon
-            row[i + 3] = _clip(position(view, b, is_buy, view.sent_price[b, k]))
-        i += 4
-        if view.has_offer[b, k] and view.n_received[b, k] >= 2:
-            row[i] = _clip(
-                position(view, b, is_buy, view.offer_price[b, k]) - position(view, b, is_buy, view.before_price[b, k])
-            )
-            row[i + 1] = _ratio(view.offer_quantity[b, k] - view.before_quantity[b, k], top)
-            row[i + 2] = (view.offer_lead[b, k] - view.before_lead[b, k]) / horizon
-        row[i + 3] = _ratio(view.n_received[b, k], n_rounds)
-        i += 4
-        deals = view.n_deals[b, k]
-        i = put(row, i, (deals + 1.0) / (view.n_negotiations[b, k] + 2.0))
-        i = put(row, i, _ratio(_ratio(view.deal_quantity[b, k], deals), top))
-        i = put(row, i, _clip(view.deal_price_ratio[b, k] / deals - 1.0) if deals > 0 else 0.0)
-        i = put(row, i, view.partner_breach[b, k])
-        i = put(row, i, view.partner_cash[b, k])
-        i = put(row, i, 1.0 if view.deal_today[b, k] else 0.0)
-        i = put(row, i, 1.0 if view.partner_bankrupt[b, k] else 0.0)
-        row[i] = _clip(_ratio(supplies, lines))
-        row[i + 1] = _clip(_ratio(sales, lines))
-        row[i + 2] = _clip(_ratio(view.stock[b], lines))
-        row[i + 3] = _clip(_ratio(view.balance[b], view.initial_balance[b]))
-        row[i + 4] = _clip(view.storage_rate[b])
-        row[i + 5] = _clip(view.shortfall_rate[b])
-        row[i + 6] = _clip(_ratio(view.unit_cost[b], view.trading_price[b, 1]))
+        row[23] = min(bounds[k, QUANTITY], top) * scale.per_item
+        row[24] = largest * scale.per_item
+        row[25] = total * scale.per_item / n_leads
+    supplies, sales = needed(view, b)
+    put(row, 41, supplies * per_line)
+    put(row, 42, sales * per_line)
+    put(row, 43, ints[at.STOCK] * per_line)
+    put(row, 44, _ratio(floats[at.BALANCE], floats[at.INITIAL_BALANCE]))
+    put(row, 45, floats[at.STORAGE_RATE])
+    put(row, 46, floats[at.SHORTFALL_RATE])
+    put(row, 47, _ratio(ints[at.UNIT_COST], floats[at.TRADING_PRICE + 1]))
 
 
-@kernel
-def write_history_features(view: FactoryView, b: int, out: np.ndarray) -> None:
-    """Writes float32 (K, N * len(HISTORY_FEATURES)): the last N offers of each thread, oldest first."""
+@inlined
+def _write_thread(view: FactoryView, b: int, k: int, bounds: np.ndarray, scale: Scale, row: np.ndarray) -> None:
+    """Writes what is a thread's own into a row with everything else; `bounds` int32 (M,)."""
+    flags, threads, memory = view.flags[b, k], view.threads[b, k], view.memory[b, k]
+    last_round = view.ints[b, at.N_ROUNDS] - 1
+    row[3] = 1.0 if flags[at.ALIVE] else 0.0
+    row[4] = 1.0 if flags[at.ON_TURN] else 0.0
+    row[5] = threads[at.ROUND] * scale.per_round
+    row[6] = (last_round - threads[at.ROUND]) * scale.per_round
+    row[7] = 1.0 if threads[at.ROUND] == last_round else 0.0
+    if flags[at.HAS_OFFER]:
+        _write_offer(view, b, k, bounds, scale, row)
+    if not bounds[CAN_END]:
+        row[23] = row[24] = row[25] = 0.0
+    if flags[at.SENT]:
+        row[26] = 1.0
+        row[27] = threads[at.SENT_QUANTITY] * scale.per_item
+        row[28] = threads[at.SENT_LEAD] * scale.per_day
+        put(row, 29, position(scale, threads[at.SENT_PRICE]))
+    row[33] = threads[at.N_RECEIVED] * scale.per_round
+    deals = threads[at.N_DEALS]
+    put(row, 34, (deals + 1.0) / (threads[at.N_NEGOTIATIONS] + 2.0))
+    if deals > 0:
+        per_deal = 1.0 / deals
+        put(row, 35, threads[at.DEAL_QUANTITY] * per_deal * scale.per_item)
+        put(row, 36, memory[at.DEAL_PRICE_RATIO] * per_deal - 1.0)
+    put(row, 37, memory[at.PARTNER_BREACH])
+    put(row, 38, memory[at.PARTNER_CASH])
+    row[39] = 1.0 if flags[at.DEAL_TODAY] else 0.0
+    row[40] = 1.0 if flags[at.PARTNER_BANKRUPT] else 0.0
+
+
+@inlined
+def _write_offer(view: FactoryView, b: int, k: int, bounds: np.ndarray, scale: Scale, row: np.ndarray) -> None:
+    """Writes the offer on the table, and how it differs from the one before."""
+    threads, unit_cost = view.threads[b, k], view.ints[b, at.UNIT_COST]
+    input_price, output_price = view.floats[b, at.TRADING_PRICE], view.floats[b, at.TRADING_PRICE + 1]
+    price, lead, quantity = threads[at.OFFER_PRICE], threads[at.OFFER_LEAD], threads[at.OFFER_QUANTITY]
+    gain = output_price - unit_cost - price if scale.sign > 0 else price - unit_cost - input_price
+    row[12] = 1.0
+    row[13] = quantity * scale.per_item
+    row[14] = lead * scale.per_day
+    put(row, 15, position(scale, price))
+    put(row, 16, price * scale.per_spot - 1.0 if scale.per_spot > 0 else -1.0)
+    put(row, 17, _ratio(gain, output_price))
+    row[18] = bounds[CAN_ACCEPT]
+    if 0 <= lead < view.signed.shape[2]:
+        row[22] = min(bounds[QUANTITY + lead], view.ints[b, at.MAX_QUANTITY]) * scale.per_item
+    if threads[at.N_RECEIVED] >= 2:
+        put(row, 30, position(scale, price) - position(scale, threads[at.BEFORE_PRICE]))
+        row[31] = (quantity - threads[at.BEFORE_QUANTITY]) * scale.per_item
+        row[32] = (lead - threads[at.BEFORE_LEAD]) * scale.per_day
+
+
+@inlined
+def active_thread(view: FactoryView, b: int, side: int, bounds: np.ndarray) -> int:
+    """A slot of a side that may act, or -1; all of them have the same caps in int32 (K, M) `bounds`."""
+    for k in range(bounds.shape[0]):
+        if bounds[k, CAN_END] and view.flags[b, k, at.IS_BUY] == (side == 0):
+            return k
+    return -1
+
+
+@inlined
+def write_history_features(view: FactoryView, b: int, out: np.ndarray, column: int) -> int:
+    """Writes the last N offers of each thread into float32 (K, ...) `out`, oldest first; returns the column behind."""
     n_history = view.history.shape[2]
-    horizon = max(1, view.signed_in.shape[1] - 1)
+    end = column + n_history * len(HISTORY_FEATURES)
+    buy, sell = scale_of(view, b, 0), scale_of(view, b, 1)
     for k in range(out.shape[0]):
-        out[k, :] = 0.0
-        for h in range(n_history - view.n_history[b, k], n_history):
-            i = h * 6
+        row = out[k, column:end]
+        row[:] = 0.0
+        scale = buy if view.flags[b, k, at.IS_BUY] else sell
+        threads = view.threads[b, k]
+        for h in range(n_history - threads[at.N_HISTORY], n_history):
             entry = view.history[b, k, h]
-            out[k, i] = 1.0
-            out[k, i + 1] = entry[0]
-            out[k, i + 2] = _ratio(entry[2], view.max_quantity[b])
-            out[k, i + 3] = entry[1] / horizon
-            out[k, i + 4] = _clip(position(view, b, view.is_buy[b, k], entry[3]))
-            out[k, i + 5] = _ratio(view.round[b, k] - entry[4], view.n_rounds[b])
+            i = put(row, h * len(HISTORY_FEATURES), 1.0)
+            i = put(row, i, entry[0])
+            i = put(row, i, entry[2] * scale.per_item)
+            i = put(row, i, entry[1] * scale.per_day)
+            i = put(row, i, position(scale, entry[3]))
+            i = put(row, i, (threads[at.ROUND] - entry[4]) * scale.per_round)
+    return end
 
 
-@kernel
-def write_broadcast(view: FactoryView, b: int, bounds: np.ndarray, out: np.ndarray) -> None:
-    """Writes float32 (len(broadcast_names(L)),), the same for all threads of the factory."""
-    n_leads = view.signed_in.shape[1]
-    n_slots = view.exists.shape[1]
-    lines, start = view.n_lines[b], view.initial_balance[b]
+@inlined
+def _count_side(view: FactoryView, b: int, side: int) -> tuple[int, int, int]:
+    """(threads alive, items offered, items of own offers that are pending) of a side."""
+    flags, threads = view.flags[b], view.threads[b]
+    alive, offered, pending = 0, 0, 0
+    for k in range(flags.shape[0]):
+        if flags[k, at.IS_BUY] == (side == 0):
+            alive += flags[k, at.ALIVE]
+            offered += threads[k, at.OFFER_QUANTITY] if flags[k, at.HAS_OFFER] else 0
+            pending += threads[k, at.SENT_QUANTITY] if flags[k, at.PENDING] else 0
+    return alive, offered, pending
+
+
+@inlined
+def write_broadcast(view: FactoryView, b: int, bounds: np.ndarray, out: np.ndarray, column: int) -> int:
+    """Writes what is the same for all threads of the factory into a float32 row; returns the column behind.
+
+    Args:
+        view: `FactoryView`.
+        b: which factory of it.
+        bounds: as for `write_thread_features`.
+        out: float32 (at least column + len(broadcast_names(L)),).
+        column: of the first feature.
+    """
+    row, ints, floats, signed = out[column:], view.ints[b], view.floats[b], view.signed[b]
+    n_leads, n_slots = view.signed.shape[2], view.flags.shape[1]
+    level, last_level = ints[at.LEVEL], ints[at.N_LEVELS] - 1
+    per_day, per_line, per_dollar = _per(ints[at.N_DAYS]), _per(ints[at.N_LINES]), _per(floats[at.INITIAL_BALANCE])
+    price_in, price_out = floats[at.TRADING_PRICE], floats[at.TRADING_PRICE + 1]
+    per_output = _per(price_out)
     supplies, sales = needed(view, b)
-    alive = np.zeros(2)
-    offered = np.zeros(2)
-    pending = np.zeros(2)
-    first = np.full(2, -1)  # a live thread of each side: all threads of a side share their room
-    for k in range(n_slots):
-        side = 0 if view.is_buy[b, k] else 1
-        if view.alive[b, k]:
-            alive[side] += 1
-            if bounds[k, N_PRICES] > 0 and bounds[k, BEST_PRICE] > 0:
-                first[side] = k
-        if view.has_offer[b, k]:
-            offered[side] += view.offer_quantity[b, k]
-        if view.pending[b, k]:
-            pending[side] += view.sent_quantity[b, k]
-    price_in, price_out = view.trading_price[b, 0], view.trading_price[b, 1]
+    alive_buy, offered_buy, pending_buy = _count_side(view, b, 0)
+    alive_sell, offered_sell, pending_sell = _count_side(view, b, 1)
     i = 0
-    i = put(out, i, _ratio(view.day[b], view.n_days[b]))
-    i = put(out, i, _ratio(view.n_days[b] - view.day[b], view.n_days[b]))
-    i = put(out, i, 1.0 if view.level[b] == 0 else 0.0)
-    i = put(out, i, 1.0 if 0 < view.level[b] < view.n_levels[b] - 1 else 0.0)
-    i = put(out, i, 1.0 if view.level[b] == view.n_levels[b] - 1 else 0.0)
-    i = put(out, i, _ratio(view.balance[b], start))
-    i = put(out, i, _ratio(view.stock[b], lines))
-    i = put(out, i, _ratio(supplies, lines))
-    i = put(out, i, _ratio(sales, lines))
-    i = put(out, i, _ratio(view.bought_today[b], lines))
-    i = put(out, i, _ratio(view.bought_cost[b], start))
-    i = put(out, i, _ratio(view.sold_today[b], lines))
-    i = put(out, i, _ratio(view.sold_revenue[b], start))
-    i = put(out, i, _ratio(view.exogenous_in[b], lines))
-    i = put(out, i, _ratio(view.exogenous_out[b], lines))
-    i = put(out, i, _ratio(_ratio(view.exogenous_in_cost[b], view.exogenous_in[b]), price_in))
-    i = put(out, i, _ratio(_ratio(view.exogenous_out_revenue[b], view.exogenous_out[b]), price_out))
-    i = put(out, i, _ratio(view.signed_in[b, 0], lines))
-    i = put(out, i, _ratio(view.signed_out[b, 0], lines))
-    i = put(out, i, alive[0] / n_slots)
-    i = put(out, i, alive[1] / n_slots)
-    i = put(out, i, _ratio(offered[0], lines))
-    i = put(out, i, _ratio(offered[1], lines))
-    i = put(out, i, _ratio(pending[0], lines))
-    i = put(out, i, _ratio(pending[1], lines))
-    i = put(out, i, view.storage_rate[b])
-    i = put(out, i, view.disposal_rate[b])
-    i = put(out, i, view.shortfall_rate[b])
-    i = put(out, i, _ratio(price_in, view.catalog_price[b, 0]))
-    i = put(out, i, _ratio(price_out, view.catalog_price[b, 1]))
-    i = put(out, i, _ratio(view.unit_cost[b], price_out))
-    i = put(out, i, _ratio(price_out - price_in - view.unit_cost[b], price_out))
+    i = put(row, i, ints[at.DAY] * per_day)
+    i = put(row, i, (ints[at.N_DAYS] - ints[at.DAY]) * per_day)
+    i = put(row, i, 1.0 if level == 0 else 0.0)
+    i = put(row, i, 1.0 if 0 < level < last_level else 0.0)
+    i = put(row, i, 1.0 if level == last_level else 0.0)
+    i = put(row, i, floats[at.BALANCE] * per_dollar)
+    i = put(row, i, ints[at.STOCK] * per_line)
+    i = put(row, i, supplies * per_line)
+    i = put(row, i, sales * per_line)
+    i = put(row, i, ints[at.BOUGHT_TODAY] * per_line)
+    i = put(row, i, ints[at.BOUGHT_COST] * per_dollar)
+    i = put(row, i, ints[at.SOLD_TODAY] * per_line)
+    i = put(row, i, ints[at.SOLD_REVENUE] * per_dollar)
+    i = put(row, i, ints[at.EXOGENOUS_IN] * per_line)
+    i = put(row, i, ints[at.EXOGENOUS_OUT] * per_line)
+    i = put(row, i, _ratio(ints[at.EXOGENOUS_IN_COST], ints[at.EXOGENOUS_IN] * price_in))
+    i = put(row, i, _ratio(ints[at.EXOGENOUS_OUT_REVENUE], ints[at.EXOGENOUS_OUT] * price_out))
+    i = put(row, i, signed[at.SIGNED_IN, 0] * per_line)
+    i = put(row, i, signed[at.SIGNED_OUT, 0] * per_line)
+    i = put(row, i, alive_buy / n_slots)
+    i = put(row, i, alive_sell / n_slots)
+    i = put(row, i, offered_buy * per_line)
+    i = put(row, i, offered_sell * per_line)
+    i = put(row, i, pending_buy * per_line)
+    i = put(row, i, pending_sell * per_line)
+    i = put(row, i, floats[at.STORAGE_RATE])
+    i = put(row, i, floats[at.DISPOSAL_RATE])
+    i = put(row, i, floats[at.SHORTFALL_RATE])
+    i = put(row, i, _ratio(price_in, floats[at.CATALOG_PRICE]))
+    i = put(row, i, _ratio(price_out, floats[at.CATALOG_PRICE + 1]))
+    i = put(row, i, ints[at.UNIT_COST] * per_output)
+    i = put(row, i, (price_out - price_in - ints[at.UNIT_COST]) * per_output)
+    top, per_item = ints[at.MAX_QUANTITY], _per(ints[at.MAX_QUANTITY])
     for side in range(2):
+        k = active_thread(view, b, side, bounds)
         for d in range(n_leads):
-            k = first[side]
-            i = put(
-                out,
-                i,
-                0.0 if k < 0 else _ratio(min(bounds[k, QUANTITY + d], view.max_quantity[b]), view.max_quantity[b]),
-            )
+            row[i + d] = min(bounds[k, QUANTITY + d], top) * per_item if k >= 0 else 0.0
+        i += n_leads
+    return column + i
 
 
-@kernel
-def write_macro(view: FactoryView, b: int, out: np.ndarray) -> None:
-    """Writes float32 (len(macro_names(L)),), the factory's situation as a daily planner sees it (SYSTEMS.md C5)."""
-    n_leads = view.signed_in.shape[1]
-    horizon = max(1, n_leads - 1)
-    n_slots = view.exists.shape[1]
-    lines, start, balance = view.n_lines[b], view.initial_balance[b], view.balance[b]
+@inlined
+def write_macro(view: FactoryView, b: int, out: np.ndarray, column: int) -> int:
+    """Writes the factory's situation as a daily planner sees it (SYSTEMS.md C5); returns the column behind.
+
+    Args:
+        view: `FactoryView`.
+        b: which factory of it.
+        out: float32 (at least column + len(macro_names(L)),).
+        column: of the first feature.
+    """
+    row = out[column:]
+    i = _write_business(view, b, row)
+    i = _write_days(view, b, row, i)
+    first = i
+    for side in range(2):
+        i = _write_market(view, b, side, row, i)
+    _write_pressure(view, b, row, first)
+    return column + i
+
+
+@inlined
+def _write_business(view: FactoryView, b: int, row: np.ndarray) -> int:
+    """Resources, finance and time, without what is told for each day; returns the next column."""
+    ints, floats, signed = view.ints[b], view.floats[b], view.signed[b]
+    n_leads, n_slots = view.signed.shape[2], view.flags.shape[1]
+    balance, level, last_level = floats[at.BALANCE], ints[at.LEVEL], ints[at.N_LEVELS] - 1
+    per_day, per_line, per_slot = _per(ints[at.N_DAYS]), _per(ints[at.N_LINES]), 1.0 / n_slots
+    growth, per_dollar = _ratio(balance, floats[at.INITIAL_BALANCE]), 1.0 / max(balance, 1.0)
     supplies, sales = needed(view, b)
-    payables, receivables = 1.0 * view.exogenous_in_cost[b], 1.0 * view.exogenous_out_revenue[b]
+    payables, receivables = ints[at.EXOGENOUS_IN_COST], ints[at.EXOGENOUS_OUT_REVENUE]
     for d in range(n_leads):
-        payables += view.signed_cost[b, d]
-        receivables += view.signed_revenue[b, d]
-    deals = np.zeros(2)
-    negotiations = np.zeros(2)
-    pressure = np.zeros((2, N_BUCKETS))
-    n_bankrupt, n_partners = 0.0, 0.0
-    for k in range(n_slots):
-        if not view.exists[b, k]:
+        payables += signed[at.SIGNED_COST, d]
+        receivables += signed[at.SIGNED_REVENUE, d]
+    rate_buy, rate_sell, bankrupt = _rates(view, b)
+    i = 0
+    i = put(row, i, ints[at.STOCK] * per_line)
+    i = put(row, i, ints[at.PERISHABLE])
+    i = put(row, i, ints[at.EXOGENOUS_IN] * per_line)
+    i = put(row, i, ints[at.EXOGENOUS_OUT] * per_line)
+    i = put(row, i, supplies * per_line)
+    i = put(row, i, sales * per_line)
+    i = put(row, i, ints[at.PRODUCED_BEFORE] * per_line)
+    i = put(row, i, ints[at.SHORTFALL_BEFORE] * per_line)
+    i = put(row, i, growth)
+    i = put(row, i, np.log(max(growth, 0.01)))
+    i = put(row, i, payables * per_dollar)
+    i = put(row, i, receivables * per_dollar)
+    i = put(row, i, floats[at.STORAGE_RATE])
+    i = put(row, i, floats[at.SHORTFALL_RATE])
+    i = put(row, i, floats[at.DISPOSAL_RATE])
+    i = put(row, i, _ratio(ints[at.UNIT_COST], floats[at.TRADING_PRICE + 1]))
+    i = put(row, i, ints[at.DAY] * per_day)
+    i = put(row, i, (ints[at.N_DAYS] - ints[at.DAY]) * per_day)
+    i = put(row, i, ints[at.LAST_LEAD] / max(1, n_leads - 1))
+    i = put(row, i, 1.0 if level == 0 else 0.0)
+    i = put(row, i, 1.0 if 0 < level < last_level else 0.0)
+    i = put(row, i, 1.0 if level == last_level else 0.0)
+    i = put(row, i, _ratio(level, last_level))
+    i = put(row, i, ints[at.N_SUPPLIERS] * per_slot)
+    i = put(row, i, ints[at.N_CONSUMERS] * per_slot)
+    i = put(row, i, ints[at.N_COMPETITORS] / 5.0)
+    i = put(row, i, ints[at.N_LINES] / 10.0)
+    i = put(row, i, rate_buy)
+    i = put(row, i, rate_sell)
+    return put(row, i, bankrupt)
+
+
+@inlined
+def _rates(view: FactoryView, b: int) -> tuple[float, float, float]:
+    """(share of negotiations with suppliers that ended in a deal, with consumers, share of partners bankrupt)."""
+    flags, threads = view.flags[b], view.threads[b]
+    deals_buy, ended_buy, deals, ended, partners, bankrupt = 0, 0, 0, 0, 0, 0
+    for k in range(flags.shape[0]):
+        if not flags[k, at.EXISTS]:
             continue
-        side = 0 if view.is_buy[b, k] else 1
-        deals[side] += view.n_deals[b, k]
-        negotiations[side] += view.n_negotiations[b, k]
-        n_partners += 1.0
-        n_bankrupt += 1.0 if view.partner_bankrupt[b, k] else 0.0
-        if view.has_offer[b, k]:
-            pressure[side, bucket_of(view.offer_lead[b, k])] += view.offer_quantity[b, k]
-    level, n_levels = view.level[b], view.n_levels[b]
-    i = 0
-    i = put(out, i, _ratio(view.stock[b], lines))
-    i = put(out, i, 1.0 * view.perishable[b])
-    i = put(out, i, _ratio(view.exogenous_in[b], lines))
-    i = put(out, i, _ratio(view.exogenous_out[b], lines))
-    i = put(out, i, _ratio(supplies, lines))
-    i = put(out, i, _ratio(sales, lines))
-    i = put(out, i, _ratio(view.produced_before[b], lines))
-    i = put(out, i, _ratio(view.shortfall_before[b], lines))
-    i = put(out, i, _ratio(balance, start))
-    i = put(out, i, np.log(max(_ratio(balance, start), 0.01)))
-    i = put(out, i, _ratio(payables, max(balance, 1.0)))
-    i = put(out, i, _ratio(receivables, max(balance, 1.0)))
-    i = put(out, i, view.storage_rate[b])
-    i = put(out, i, view.shortfall_rate[b])
-    i = put(out, i, view.disposal_rate[b])
-    i = put(out, i, _ratio(view.unit_cost[b], view.trading_price[b, 1]))
-    i = put(out, i, _ratio(view.day[b], view.n_days[b]))
-    i = put(out, i, _ratio(view.n_days[b] - view.day[b], view.n_days[b]))
-    i = put(out, i, view.last_lead[b] / horizon)
-    i = put(out, i, 1.0 if level == 0 else 0.0)
-    i = put(out, i, 1.0 if 0 < level < n_levels - 1 else 0.0)
-    i = put(out, i, 1.0 if level == n_levels - 1 else 0.0)
-    i = put(out, i, _ratio(level, n_levels - 1))
-    i = put(out, i, view.n_suppliers[b] / n_slots)
-    i = put(out, i, view.n_consumers[b] / n_slots)
-    i = put(out, i, view.n_competitors[b] / 5.0)
-    i = put(out, i, lines / 10.0)
-    i = put(out, i, (deals[0] + 1.0) / (negotiations[0] + 2.0))
-    i = put(out, i, (deals[1] + 1.0) / (negotiations[1] + 2.0))
-    i = put(out, i, _ratio(n_bankrupt, n_partners))
-    virtual = 1.0 * (view.stock[b] + view.exogenous_in[b] - view.exogenous_out[b])
-    cash = balance - view.exogenous_in_cost[b] + view.exogenous_out_revenue[b]
-    for d in range(n_leads):
-        virtual += view.signed_in[b, d] - view.signed_out[b, d]
-        cash += view.signed_revenue[b, d] - view.signed_cost[b, d]
-        i = put(out, i, _ratio(virtual, lines))
-        i = put(out, i, _ratio(view.signed_in[b, d], lines))
-        i = put(out, i, _ratio(view.signed_out[b, d], lines))
-        i = put(out, i, _ratio(lines - view.signed_out[b, d], lines))
-        i = put(out, i, _ratio(cash, start))
-        i = put(out, i, _ratio(view.signed_cost[b, d], max(balance, 1.0)))
+        partners += 1
+        bankrupt += flags[k, at.PARTNER_BANKRUPT]
+        deals += threads[k, at.N_DEALS]
+        ended += threads[k, at.N_NEGOTIATIONS]
+        deals_buy += threads[k, at.N_DEALS] if flags[k, at.IS_BUY] else 0
+        ended_buy += threads[k, at.N_NEGOTIATIONS] if flags[k, at.IS_BUY] else 0
+    rate_buy = (deals_buy + 1.0) / (ended_buy + 2.0)
+    return rate_buy, (deals - deals_buy + 1.0) / (ended - ended_buy + 2.0), _ratio(bankrupt, partners)
+
+
+@inlined
+def _write_days(view: FactoryView, b: int, row: np.ndarray, i: int) -> int:
+    """What is signed for each day, and the stock and cash that follow; returns the next column."""
+    ints, floats, signed = view.ints[b], view.floats[b], view.signed[b]
+    lines, per_line, per_start = ints[at.N_LINES], _per(ints[at.N_LINES]), _per(floats[at.INITIAL_BALANCE])
+    per_dollar = 1.0 / max(floats[at.BALANCE], 1.0)
+    virtual = ints[at.STOCK] + ints[at.EXOGENOUS_IN] - ints[at.EXOGENOUS_OUT]
+    cash = floats[at.BALANCE] - ints[at.EXOGENOUS_IN_COST] + ints[at.EXOGENOUS_OUT_REVENUE]
+    for d in range(signed.shape[1]):
+        virtual += signed[at.SIGNED_IN, d] - signed[at.SIGNED_OUT, d]
+        cash += signed[at.SIGNED_REVENUE, d] - signed[at.SIGNED_COST, d]
+        i = put(row, i, virtual * per_line)
+        i = put(row, i, signed[at.SIGNED_IN, d] * per_line)
+        i = put(row, i, signed[at.SIGNED_OUT, d] * per_line)
+        i = put(row, i, (lines - signed[at.SIGNED_OUT, d]) * per_line)
+        i = put(row, i, cash * per_start)
+        i = put(row, i, signed[at.SIGNED_COST, d] * per_dollar)
+    return i
+
+
+@inlined
+def _write_market(view: FactoryView, b: int, side: int, row: np.ndarray, i: int) -> int:
+    """Prices of the input (side 0) or the output, and zero for the pressure; returns the next column."""
+    floats, signed = view.floats[b], view.signed[b]
+    spot, per_catalog = floats[at.TRADING_PRICE + side], _per(floats[at.CATALOG_PRICE + side])
+    prices = floats[at.PRICE_HISTORY + side * PRICE_DAYS :]
+    i = put(row, i, spot * per_catalog)
+    i = put(row, i, _ratio(floats[at.PRICE_AVERAGE + side], spot))
+    i = put(row, i, (spot - prices[PRICE_DAYS - 2]) * per_catalog)
+    for j in range(PRICE_DAYS - 1):
+        i = put(row, i, _ratio(prices[j + 1], prices[j]) - 1.0)
+    for soonest, latest in BUCKETS:
+        items, money = 0, 0
+        for d in range(soonest, min(latest + 1, signed.shape[1])):
+            items += signed[at.SIGNED_IN + side, d]
+            money += signed[at.SIGNED_COST + side, d]
+        i = put(row, i, _ratio(money, items * spot) - 1.0 if items > 0 else 0.0)
+        i = put(row, i, 0.0)
+    return i
+
+
+@inlined
+def _write_pressure(view: FactoryView, b: int, row: np.ndarray, first: int) -> None:
+    """Adds the items on the table by side and lead time to the market columns, which start at `first`."""
+    flags, threads = view.flags[b], view.threads[b]
+    per_line = _per(view.ints[b, at.N_LINES])
+    prices, width = PRICE_DAYS + 2, PRICE_DAYS + 2 + 2 * len(BUCKETS)
+    for k in range(flags.shape[0]):
+        if flags[k, at.HAS_OFFER]:
+            market = first if flags[k, at.IS_BUY] else first + width
+            row[market + prices + 2 * bucket_of(threads[k, at.OFFER_LEAD]) + 1] += threads[k, at.OFFER_QUANTITY]
     for side in range(2):
-        spot = view.trading_price[b, side]
-        prices = view.price_history[b, side]
-        i = put(out, i, _ratio(spot, view.catalog_price[b, side]))
-        i = put(out, i, _ratio(view.price_average[b, side], spot))
-        i = put(out, i, _ratio(spot - prices[PRICE_DAYS - 2], view.catalog_price[b, side]))
-        for j in range(PRICE_DAYS - 1):
-            i = put(out, i, _ratio(prices[j + 1], prices[j]) - 1.0)
-        items = np.zeros(N_BUCKETS)
-        money = np.zeros(N_BUCKETS)
-        for d in range(n_leads):
-            bucket = bucket_of(d)
-            items[bucket] += view.signed_in[b, d] if side == 0 else view.signed_out[b, d]
-            money[bucket] += view.signed_cost[b, d] if side == 0 else view.signed_revenue[b, d]
-        for bucket in range(N_BUCKETS):
-            i = put(out, i, _clip(_ratio(money[bucket], items[bucket] * spot) - 1.0) if items[bucket] > 0 else 0.0)
-            i = put(out, i, _ratio(pressure[side, bucket], lines))
+        for bucket in range(len(BUCKETS)):
+            i = first + side * width + prices + 2 * bucket + 1
+            put(row, i, row[i] * per_line)
+
+
+@inlined
+def bucket_of(lead: int) -> int:
+    """Index into BUCKETS."""
+    if lead == 0:
+        return 0
+    if lead <= 2:
+        return 1
+    return 2 if lead <= 5 else 3

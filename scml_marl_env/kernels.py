@@ -15,10 +15,17 @@ import numba
 
 _PACKAGE = Path(__file__).parent
 # Modules without kernels whose constants kernels freeze.
-_CONSTANTS = ("actions.py", "config.py", "view.py")
+_CONSTANTS = ("actions.py", "config.py", "view.py", "columns.py")
 
 kernel = numba.njit(cache=True)
 """Compiles a function on its first call, and keeps the machine code. No fastmath: results are exact."""
+
+lean = numba.njit(cache=True, _nrt=False)
+"""`kernel` for functions that allocate nothing. Without reference counting, handing them a tuple of a dozen arrays costs
+25 ns instead of 500 (numba's counts are atomic, two for each array), and cores do not fight over the counters."""
+
+inlined = numba.njit(cache=True, _nrt=False, forceinline=True)
+"""`lean` for functions that become part of their callers: a call that hands on a view or a `Factory` costs 50 ns."""
 
 
 def sources(package: Path = _PACKAGE) -> list[Path]:

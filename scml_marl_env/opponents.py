@@ -8,10 +8,12 @@ keeps the default agent that the official generator drew there.
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 DEFAULT = "default"
+
+PRUDENT = "scml_marl_env.prudent:PrudentAgent"
 
 _STD, _ONESHOT = "scml.std.agents", "scml.oneshot.agents"
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -20,6 +22,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "random": f"{_STD}.rand:RandomStdAgent",
         "sync-random": f"{_STD}.rand:SyncRandomStdAgent",
         "nothing": f"{_ONESHOT}.nothing:OneshotDoNothingAgent",
+        "prudent": PRUDENT,
     },
     "oneshot": {
         "greedy": f"{_ONESHOT}.greedy:GreedyOneShotAgent",
@@ -29,9 +32,30 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "rand-dist": f"{_ONESHOT}.rand:RandDistOneShotAgent",
         "equal-dist": f"{_ONESHOT}.rand:EqualDistOneShotAgent",
         "nothing": f"{_ONESHOT}.nothing:OneshotDoNothingAgent",
+        "prudent": PRUDENT,
     },
 }
-"""The generator's default agents and the other agents that come with scml, by track."""
+"""The generator's default agents, the other agents that come with scml, and our own, by track."""
+DEFAULTS = {"std": ("greedy", "random", "sync-random"), "oneshot": ("greedy", "rand-dist", "equal-dist")}
+"""The default agents of the official generator, in its order."""
+_COMPILED: dict[str, dict[str, str]] = {
+    "std": {
+        "greedy": "GREEDY_STD",
+        "random": "RANDOM_STD",
+        "sync-random": "SYNC_RANDOM_STD",
+        "nothing": "NOTHING",
+        "prudent": "PRUDENT",
+    },
+    "oneshot": {
+        "greedy": "GREEDY_ONESHOT",
+        "random": "RANDOM_ONESHOT",
+        "sync-random": "RAND_DIST",  # which only gives the same agent another name
+        "rand-dist": "RAND_DIST",
+        "equal-dist": "EQUAL_DIST",
+        "nothing": "NOTHING",
+        "prudent": "PRUDENT",
+    },
+}  # names of the values of `columns.POLICY`
 
 _A24, _A25, _A26 = "scml_agents.scml2024", "scml_agents.scml2025", "scml_agents.scml2026"
 CHAMPIONS: dict[str, dict[int, dict[str, str]]] = {
@@ -106,6 +130,32 @@ def pool(spec: Any, track: str, year: int) -> dict[str, float]:
     return {path: weight / total for path, weight in weights.items()}
 
 
+def compiled_policy(path: str, track: str) -> int | None:
+    """The value of `columns.POLICY` that plays like the agent of an import path in the fast engine, or None."""
+    from scml_marl_env.world.fast import columns
+
+    plain = path.replace(":", ".")
+    for name, policy in _COMPILED[track].items():
+        if BUILT_IN[track][name].replace(":", ".") == plain:
+            return getattr(columns, policy)
+    return None
+
+
+def check_compiled(paths: Iterable[str], track: str) -> None:
+    """Refuses opponents that the fast engine cannot play; `default` it always can.
+
+    Raises:
+        ValueError: for an agent without a compiled twin, with those that have one.
+    """
+    for path in paths:
+        if path != DEFAULT and compiled_policy(path, track) is None:
+            there = ", ".join([DEFAULT, *_COMPILED[track]])
+            raise ValueError(
+                f"The fast engine has no twin of opponent {path!r}: use engine='scml', or opponents of "
+                f"the {track} track that it plays: {there}."
+            )
+
+
 def load(path: str) -> type:
     """The agent class of an import path "package.module:Class" (or "package.module.Class").
 
@@ -142,8 +192,11 @@ def _paths(member: Any, track: str, year: int) -> list[str]:
         if member in champions:
             return [_champion(member, champions[member])]
     if ":" in member or "." in member:
-        load(member)
-        return [member]
+        if member in BUILT_IN[track].values():
+            return [member]
+        agent = load(member)
+        defined = f"{agent.__module__}:{agent.__qualname__}"  # another module may export it as well
+        return [defined if defined in BUILT_IN[track].values() else member]
     close = difflib.get_close_matches(member, names(track), n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names(track))}."
     raise ValueError(f"No opponent {member!r} for the {track} track; {hint} Or pass a class or 'package.module:Class'.")

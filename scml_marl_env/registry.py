@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scml_marl_env.config import EnvConfig, check_options
-from scml_marl_env.opponents import pool
+from scml_marl_env.opponents import check_compiled, pool
 
 if TYPE_CHECKING:
     from pettingzoo import AECEnv
@@ -33,7 +33,8 @@ def config_of(env_id: str, **options: Any) -> EnvConfig:
     """The config of an id with `options` in place of its own.
 
     Raises:
-        ValueError: for an unknown id or opponent, or an option that is out of range, with what would be right.
+        ValueError: for an unknown id or opponent, an option that is out of range, or an opponent that the fast engine
+            has no twin of, with what would be right.
         TypeError: for an unknown option, with the nearest one, and for opponents that are no SCML agents.
         ModuleNotFoundError: for a competition agent while scml-agents is not installed.
     """
@@ -46,8 +47,24 @@ def config_of(env_id: str, **options: Any) -> EnvConfig:
         if isinstance(options.get(name), list):
             options[name] = tuple(options[name])
     config = replace(_REGISTRY[env_id], **options)
-    pool(config.opponents, config.track, config.year)
+    members = pool(config.opponents, config.track, config.year)
+    if config.engine == "fast":
+        check_compiled(members, config.track)
     return config
+
+
+def fast_engine_plays(env_id: str, **options: Any) -> bool:
+    """Whether engine="fast" can play an id with these options: all its opponents have compiled twins.
+
+    Raises:
+        ValueError, TypeError, ModuleNotFoundError: as `config_of`, for options that no engine can play.
+    """
+    config = config_of(env_id, **options | {"engine": "scml"})
+    try:
+        check_compiled(pool(config.opponents, config.track, config.year), config.track)
+    except ValueError:
+        return False
+    return True
 
 
 def make(env_id: str, **options: Any) -> "ThreadEnv":
@@ -81,7 +98,7 @@ def make_vector(env_id: str, n_worlds: int = 1, seed: int = 0, workers: int = 0,
         env_id: one of `ids()`.
         n_worlds: E.
         seed: fixes every episode of every world.
-        workers: processes that play the worlds; 0 plays them in this one.
+        workers: processes that play the worlds, 0 plays them in this one; with engine="fast" threads of this process.
         **options: fields of `EnvConfig`.
 
     Raises:

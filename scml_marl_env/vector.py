@@ -5,16 +5,18 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scml_marl_env.actions import WAIT
 from scml_marl_env.array_env import Layout
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.env import check_seed
 from scml_marl_env.vector_pool import Pool
 from scml_marl_env.vector_worker import Shard, VectorArrays
+
+if TYPE_CHECKING:
+    from scml_marl_env.fast_shard import FastShard
 
 _NOT_BEGUN = "before the first reset()"
 _FAILED = "after a call that failed or was interrupted"
@@ -24,7 +26,9 @@ class VectorEnv:
     """E worlds of one config. Every array is the same object for the life of the environment, written in place.
 
     Letters: F controlled factories (teams) of K slots, N = F*K agents (agent n is slot n % K of team n // K), D, S and
-    M columns. `reset` and `step` write what the agents see now:
+    M columns. `reset` and `step` write what the agents see now. The rows of a team (observation, state and bounds) are
+    written anew when it has agents to answer and when it ends. In between they keep what it was last shown; `refresh`
+    brings all of them up to date.
         observation: float32 (E, N, D).
         state: float32 (E, F, S).
         bounds: int32 (E, N, M); `action_grid.mask(bounds)` are the legal actions.
@@ -56,7 +60,8 @@ class VectorEnv:
             config: of every world.
             n_worlds: E.
             seed: fixes every episode of every world.
-            workers: processes that play the worlds, at most E; 0 plays them in this one.
+            workers: processes that play the worlds, at most E; 0 plays them in this one. With engine="fast" they are
+                threads of this process, 0 and 1 being its own.
 
         Raises:
             TypeError: if `config` is no EnvConfig.
@@ -79,8 +84,14 @@ class VectorEnv:
         self.episodes: list[dict[str, Any]] = []
         self._must_reset: str | None = _NOT_BEGUN
         self._is_stepping = self._is_closed = False
-        self._worlds: Shard | Pool
-        if self.n_workers:
+        self._worlds: Shard | Pool | FastShard
+        if config.engine == "fast":
+            from scml_marl_env.fast_shard import FastShard
+
+            memory = bytearray(VectorArrays.size_of(layout, self.n_worlds))
+            arrays = VectorArrays.over(memory, layout, self.n_worlds)
+            self._worlds = FastShard(config, layout, arrays, max(1, self.n_workers))
+        elif self.n_workers:
             portable = replace(config, opponents=self.config["opponents"])
             self._worlds = Pool(portable, layout, self.n_worlds, self.n_workers)
         else:
@@ -141,38 +152,69 @@ class VectorEnv:
         self.episodes += self._worlds.step()
         self._must_reset = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """What rebuilds this moment: the seed, and for each world its episode and the actions since that began.
+    def refresh(self) -> None:
+        """Writes observation, state and bounds of every team as of now, as a learner needs them for a last value.
 
-        Numbers, strings, arrays, and lists and dicts of them. The results of the last step and `episodes` are no part.
+        Raises:
+            RuntimeError: before reset(), after close() or an error, or while a step is under way.
+        """
+        self._check_ready("refresh")
+        self._must_reset = _FAILED
+        self._worlds.refresh()
+        self._must_reset = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What rebuilds this moment: seed and episodes, and for the real engine the actions since they began.
+
+        The fast engine's state is kept as it is. Numbers, strings, arrays, and lists and dicts of them. The results of
+        the last step and `episodes` are no part.
         """
         self._check_ready("state_dict")
-        episode, check = self._arrays.episode.copy(), self._fingerprints()
+        saved = {"seed": self._seed, "episode": self._arrays.episode.copy(), "config": self.config}
+        if isinstance(self._worlds, Shard | Pool):
+            self.refresh()  # a replay would not know which rows were refreshed before
+            saved["check"] = self._fingerprints()
+            saved["actions"] = self._journals(saved)
+        else:
+            saved["arrays"] = self._worlds.snapshot()
+        return saved
+
+    def _journals(self, saved: dict[str, Any]) -> list[np.ndarray]:
+        """The actions of every world since its episode began; one whose worker has died is saved as its next episode."""
+        assert isinstance(self._worlds, Shard | Pool)
         self._must_reset = _FAILED
         journals = self._worlds.journals()
         self._must_reset = None
         for e in range(self.n_worlds):
-            if e not in journals:  # its worker has died: its next episode is what can be saved
+            if e not in journals:
                 journals[e] = np.zeros((0, self.n_agents), np.int32)
-                episode[e] += 1
-                check[e] = -1
-        actions = [journals[e] for e in range(self.n_worlds)]
-        return {"seed": self._seed, "episode": episode, "actions": actions, "check": check, "config": self.config}
+                saved["episode"][e] += 1
+                saved["check"][e] = -1
+        return [journals[e] for e in range(self.n_worlds)]
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Replays a `state_dict` and clears `episodes`. What follows is then bit for bit what followed there.
+        """Goes back to a `state_dict` and clears `episodes`. What follows is then bit for bit what followed there.
 
-        Warns if the replay led elsewhere, as it may with another version of SCML; play goes on from there.
+        Warns if a replay of the real engine led elsewhere, as it may with another version of SCML; play goes on from
+        there.
 
         Raises:
             ValueError: if the state is that of another environment; nothing has happened then.
         """
         self._check_free("load_state_dict")
-        seed, episodes, journals, check = self._checked(saved)
+        seed, episodes = self._checked(saved)
+        if not isinstance(self._worlds, Shard | Pool):
+            self._forget_ends()
+            self._seed = seed
+            self._worlds.restore(seed, episodes, saved["arrays"])
+            self._must_reset = None
+            return
+        journals, check = self._checked_journals(saved), np.asarray(saved["check"])
         self._seed = seed
         self._forget_ends()
         self._must_reset = _FAILED
         self._worlds.replay(seed, episodes, journals)
+        self._worlds.refresh()
         self._must_reset = None
         differ = [e for e, mark in enumerate(self._fingerprints()) if check[e] not in (-1, mark)]
         if differ:
@@ -182,6 +224,12 @@ class VectorEnv:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays of the worlds: what is shown, and with engine="fast" the worlds themselves."""
+        shown = sum(array.nbytes for array in self._arrays.now)
+        return shown if isinstance(self._worlds, Shard | Pool) else self._worlds.nbytes
 
     def close(self) -> None:
         """Ends every world and every worker. The arrays keep their last contents. May be called again."""
@@ -204,13 +252,12 @@ class VectorEnv:
             raise ValueError(f"step() takes actions of shape (E, N) = {shape}, got {actions.shape}.")
         if actions.dtype.kind not in "iu":
             raise ValueError(f"step() takes whole numbers, got an array of {actions.dtype}; cast it to int64.")
-        array, n_actions = self._arrays.actions, self.action_grid.n_actions
-        array[:] = WAIT
-        np.copyto(array, actions, where=self.active, casting="same_kind")
-        if array.min() < 0 or array.max() >= n_actions:
-            e, n = np.argwhere((array < 0) | (array >= n_actions))[0]
+        wrong = self._worlds.take(actions, self.action_grid.n_actions)
+        if wrong >= 0:
+            e, n = divmod(wrong, self.n_agents)
             raise ValueError(
-                f"Actions are 0..{n_actions - 1}, got {actions[e, n]} for {self.agent_names[n]} of world {e}."
+                f"Actions are 0..{self.action_grid.n_actions - 1}, got {actions[e, n]} for {self.agent_names[n]} of "
+                f"world {e}."
             )
 
     def _forget_ends(self) -> None:
@@ -227,9 +274,10 @@ class VectorEnv:
                 marks[e] = zlib.crc32(array[e].tobytes(), int(marks[e]))
         return marks
 
-    def _checked(self, saved: Mapping[str, Any]) -> tuple[int, dict[int, int], dict[int, np.ndarray], np.ndarray]:
-        """(seed, episodes and journals by world, fingerprints) of a state that fits this environment."""
-        parts = {"seed", "episode", "actions", "check", "config"}
+    def _checked(self, saved: Mapping[str, Any]) -> tuple[int, dict[int, int]]:
+        """(seed, episode of each world) of a state that fits this environment."""
+        parts = {"seed", "episode", "config"}
+        parts |= {"actions", "check"} if isinstance(self._worlds, Shard | Pool) else {"arrays"}
         if not isinstance(saved, Mapping) or not parts <= set(saved):
             raise ValueError(f"load_state_dict() takes what state_dict() returned, a dict of {sorted(parts)}.")
         there, here = saved["config"], self.config
@@ -237,9 +285,15 @@ class VectorEnv:
         if differ:
             known, own = ({name: config.get(name) for name in differ} for config in (there, here))
             raise ValueError(f"The saved worlds were made with {known}, these with {own}.")
+        episode = np.asarray(saved["episode"])
+        if len(episode) != self.n_worlds:
+            raise ValueError(f"The state is one of {len(episode)} worlds, and here are {self.n_worlds}.")
+        return check_seed(int(saved["seed"])), dict(enumerate(episode.tolist()))
+
+    def _checked_journals(self, saved: Mapping[str, Any]) -> dict[int, np.ndarray]:
+        """The actions of each world since its episode began."""
         journals = {e: np.asarray(journal) for e, journal in enumerate(saved["actions"])}
-        episode, check = np.asarray(saved["episode"]), np.asarray(saved["check"])
-        if not len(journals) == len(episode) == len(check) == self.n_worlds:
+        if not len(journals) == len(saved["check"]) == self.n_worlds:
             raise ValueError(f"The state is one of {len(journals)} worlds, and here are {self.n_worlds}.")
         for e, journal in journals.items():
             if journal.dtype.kind not in "iu" or journal.shape[1:] != (self.n_agents,):
@@ -247,7 +301,7 @@ class VectorEnv:
                     f"The actions of world {e} must be whole numbers of shape (T, {self.n_agents}), "
                     f"got {journal.dtype} of shape {journal.shape}."
                 )
-        return check_seed(int(saved["seed"])), dict(enumerate(episode.tolist())), journals, check
+        return journals
 
     def _check_open(self, call: str) -> None:
         if self._is_closed:

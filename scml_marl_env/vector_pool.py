@@ -144,6 +144,10 @@ class Pool:
         self._mend()
         return self._begin(self.workers, episodes)
 
+    def take(self, actions: np.ndarray, n_actions: int) -> int:
+        """See `VectorArrays.take`."""
+        return self.arrays.take(actions, n_actions)
+
     def start_step(self) -> None:
         """Tells the workers to play the actions of the arrays."""
         self._look()
@@ -157,6 +161,12 @@ class Pool:
         for worker in dead:
             ended += self._replace(worker)
         return ended
+
+    def refresh(self) -> None:
+        """See `Shard.refresh`. The rows of a worker that died stay; the next step will truncate its worlds."""
+        for worker in self.workers:
+            worker.ask("refresh")
+        self._gather(self.workers)
 
     def journals(self) -> dict[int, np.ndarray]:
         """See `Shard.journals`. The worlds of a worker that died are missing; the next step will truncate them."""

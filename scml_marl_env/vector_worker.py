@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scml_marl_env.actions import WAIT
 from scml_marl_env.array_env import ArrayEnv, EnvArrays, Layout
 from scml_marl_env.config import EnvConfig
 
 _ALIGNMENT = 64
-_EMPTY_EPISODES = 20
+EMPTY_EPISODES = 20
 
 
 class VectorArrays(NamedTuple):
@@ -53,6 +54,13 @@ class VectorArrays(NamedTuple):
     def size_of(layout: Layout, n_worlds: int) -> int:
         """Bytes of the arrays of `n_worlds` worlds."""
         return sum(_aligned(_n_bytes(*part)) for part in _shapes(layout, n_worlds))
+
+    def take(self, actions: np.ndarray, n_actions: int) -> int:
+        """Notes the actions, int (E, N), of the agents that decide; returns e * N + n of a wrong one, -1 if all are right."""
+        self.actions[:] = WAIT
+        np.copyto(self.actions, actions, where=self.now.active, casting="same_kind")
+        wrong = (self.actions < 0) | (self.actions >= n_actions)
+        return int(wrong.argmax()) if wrong.any() else -1
 
     def world(self, e: int) -> EnvArrays:
         """The rows of one world, sharing memory."""
@@ -99,7 +107,7 @@ class Shard:
 
     def __init__(self, config: EnvConfig, arrays: VectorArrays, worlds: Sequence[int]) -> None:
         self.arrays = arrays
-        self._games = {e: ArrayEnv(config, arrays.world(e)) for e in worlds}
+        self._games = {e: ArrayEnv(config, arrays.world(e), lazy=True) for e in worlds}
         self._seed = 0
 
     def begin(self, seed: int, episodes: Mapping[int, int]) -> list[dict[str, Any]]:
@@ -109,6 +117,10 @@ class Shard:
         for e, episode in episodes.items():
             self._begin(e, episode, ended)
         return ended
+
+    def take(self, actions: np.ndarray, n_actions: int) -> int:
+        """See `VectorArrays.take`."""
+        return self.arrays.take(actions, n_actions)
 
     def start_step(self) -> None:
         """Nothing: this process plays while it waits for the end of the step."""
@@ -127,6 +139,11 @@ class Shard:
                 for array, values in zip(results, kept, strict=True):
                     array[:] = values
         return ended
+
+    def refresh(self) -> None:
+        """Brings the rows of every team up to date, see `ArrayEnv.refresh`."""
+        for game in self._games.values():
+            game.refresh()
 
     def journals(self) -> dict[int, np.ndarray]:
         """World -> int32 (T, N), the actions since its episode began."""
@@ -149,7 +166,7 @@ class Shard:
 
     def _begin(self, e: int, episode: int, ended: list[dict[str, Any]]) -> None:
         arrays, game = self.arrays, self._games[e]
-        for attempt in range(_EMPTY_EPISODES):
+        for attempt in range(EMPTY_EPISODES):
             arrays.episode[e], arrays.length[e], arrays.returns[e] = episode + attempt, 0, 0
             game.reset(episode_seed(self._seed, e, episode + attempt))
             arrays.done[e] = game.done
@@ -157,7 +174,7 @@ class Shard:
                 return
             ended.append(self._statistics(e))
         raise RuntimeError(
-            f"World {e} was over before its first window in {_EMPTY_EPISODES} episodes in a row, from episode "
+            f"World {e} was over before its first window in {EMPTY_EPISODES} episodes in a row, from episode "
             f"{episode} of seed {self._seed}; in the last one with world_error={game.world_error!r}."
         )
 

@@ -1,16 +1,28 @@
 """A window in two compiled calls: `open_window` before the factory answers, `close_window` after.
 
-Handing a `FactoryView` of many arrays to compiled code costs more than what most functions do with it, so everything
-that a window needs is one call.
+Handing arrays to compiled code costs more than what most functions do with them, so everything that a window needs is
+one call.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from scml_marl_env.features import write_broadcast, write_history_features, write_macro, write_thread_features
-from scml_marl_env.kernels import kernel
-from scml_marl_env.layers.l1_shield import COVERED, FEASIBLE, count_unsafe, decode_answers, settle, write_bounds
+from scml_marl_env import view as at
+from scml_marl_env.features import (
+    THREAD_FEATURES,
+    copy,
+    write_broadcast,
+    write_history_features,
+    write_macro,
+    write_thread_features,
+)
+from scml_marl_env.kernels import inlined, kernel, lean
+from scml_marl_env.layers.l1_bounds import write_bounds_with
+from scml_marl_env.layers.l1_counters import Answers, count_answers, new_answers, read_answers
+from scml_marl_env.layers.l1_factory import ACTIVE, Scratch, look, new_scratch
+from scml_marl_env.layers.l1_rooms import FEASIBLE
+from scml_marl_env.layers.l1_settle import Grid, settle_with
 from scml_marl_env.view import FactoryView
 
 
@@ -23,14 +35,13 @@ class Rules(NamedTuple):
     n_price_levels: int
 
 
-class Shown(NamedTuple):
-    """What a factory's agents and critic are shown; written by `open_window`."""
+class Columns(NamedTuple):
+    """First column of each part of an observation, -1 if it is left out (`EnvConfig.observation`)."""
 
-    bounds: np.ndarray  # int32 (K, M)
-    thread: np.ndarray  # float32 (K, len(THREAD_FEATURES))
-    history: np.ndarray  # float32 (K, N * len(HISTORY_FEATURES))
-    broadcast: np.ndarray  # float32 (len(broadcast_names(L)),)
-    macro: np.ndarray  # float32 (len(macro_names(L)),)
+    thread: int
+    history: int
+    broadcast: int
+    macro: int
 
 
 class Answered(NamedTuple):
@@ -42,13 +53,82 @@ class Answered(NamedTuple):
 
 
 @kernel
-def open_window(view: FactoryView, b: int, rules: Rules, shown: Shown) -> None:
-    """Writes the bounds and all features of factory `b`."""
-    write_bounds(view, b, rules.shield, rules.useful, rules.n_price_levels, shown.bounds)
-    write_thread_features(view, b, shown.bounds, shown.thread)
-    write_history_features(view, b, shown.history)
-    write_broadcast(view, b, shown.bounds, shown.broadcast)
-    write_macro(view, b, shown.macro)
+def open_window(
+    view: FactoryView,
+    b: int,
+    rules: Rules,
+    columns: Columns,
+    bounds: np.ndarray,
+    observation: np.ndarray,
+    state: np.ndarray,
+) -> None:
+    """Writes what the agents and the critic of factory `b` are shown.
+
+    Args:
+        view: `FactoryView`.
+        b: which factory of it.
+        rules: of L1.
+        columns: of the observation.
+        bounds: int32 (K, M), written in full.
+        observation: float32 (K, D), written in full.
+        state: float32 (S,): macro, broadcast, and the mean and the largest of the features of the living threads; what
+            is behind them is left alone.
+    """
+    threads = observation
+    if columns.thread < 0:
+        threads = np.empty((bounds.shape[0], len(THREAD_FEATURES)), np.float32)
+    open_window_with(view, b, rules, columns, bounds, threads, observation, state, new_scratch(view))
+
+
+@lean
+def open_window_with(
+    view: FactoryView,
+    b: int,
+    rules: Rules,
+    columns: Columns,
+    bounds: np.ndarray,
+    threads: np.ndarray,
+    observation: np.ndarray,
+    state: np.ndarray,
+    scratch: Scratch,
+) -> None:
+    """`open_window` with the caller's memory; `threads` is the observation if it has thread features, else scratch."""
+    write_bounds_with(view, b, rules.shield, rules.useful, rules.n_price_levels, bounds, scratch)
+    first = max(0, columns.thread)
+    write_thread_features(view, b, bounds, threads, first)
+    if columns.history >= 0:
+        write_history_features(view, b, observation, columns.history)
+    n_macro = write_macro(view, b, state, 0)
+    n_shared = write_broadcast(view, b, bounds, state, n_macro)
+    for k in range(bounds.shape[0]):
+        if columns.macro >= 0:
+            copy(state, observation[k, columns.macro : columns.macro + n_macro])
+        if columns.broadcast >= 0:
+            copy(state[n_macro:], observation[k, columns.broadcast : columns.broadcast + n_shared - n_macro])
+    _pool(view.flags[b], threads, first, state[n_shared : n_shared + 2 * len(THREAD_FEATURES)])
+
+
+@inlined
+def _pool(flags: np.ndarray, threads: np.ndarray, first: int, out: np.ndarray) -> None:
+    """Writes the mean, then the largest, of the living threads' features; zeros if there is none."""
+    n, n_alive = len(THREAD_FEATURES), 0
+    mean, largest = out[:n], out[n:]
+    out[:] = 0.0
+    for k in range(flags.shape[0]):
+        if not flags[k, at.ALIVE]:
+            continue
+        row = threads[k, first : first + n]
+        if n_alive == 0:
+            copy(row, mean)
+            copy(row, largest)
+        else:
+            for i in range(n):
+                mean[i] += row[i]
+            for i in range(n):
+                largest[i] = row[i] if row[i] > largest[i] else largest[i]
+        n_alive += 1
+    for i in range(n):
+        mean[i] /= np.float32(max(1, n_alive))
 
 
 @kernel
@@ -63,15 +143,56 @@ def close_window(
     count: bool,
 ) -> None:
     """Settles int64 (K,) `chosen` actions of factory `b` jointly, and counts unsafe ones if `count`."""
-    quantities, n_price_levels = rules.quantities, rules.n_price_levels
-    settle(
-        view, b, rules.shield, rules.useful, quantities, n_price_levels, bounds, chosen, priority, answered.executed,
-        answered.reason,
-    )  # fmt: skip
-    if not count:
-        return
-    for who in range(2):
-        actions = chosen if who == 0 else answered.executed
-        answers = decode_answers(view, b, quantities, n_price_levels, bounds, actions)
-        count_unsafe(view, b, FEASIBLE, answers, answered.unsafe[0, who])
-        count_unsafe(view, b, COVERED, answers, answered.unsafe[1, who])
+    answers = new_answers(chosen.shape[0])
+    close_window_with(view, b, rules, bounds, chosen, priority, answered, count, answers, new_scratch(view))
+
+
+@lean
+def close_window_with(
+    view: FactoryView,
+    b: int,
+    rules: Rules,
+    bounds: np.ndarray,
+    chosen: np.ndarray,
+    priority: np.ndarray,
+    answered: Answered,
+    count: bool,
+    answers: Answers,
+    scratch: Scratch,
+) -> None:
+    """`close_window` with the caller's memory, `answers` and `scratch`."""
+    grid = Grid(rules.quantities, rules.n_price_levels, bounds)
+    settle_with(view, b, rules.shield, grid, chosen, priority, answered.executed, answered.reason, scratch)
+    if count:
+        count_window(view, b, grid, chosen, answered, answers, scratch)
+
+
+@lean
+def count_window(
+    view: FactoryView,
+    b: int,
+    grid: Grid,
+    chosen: np.ndarray,
+    answered: Answered,
+    answers: Answers,
+    scratch: Scratch,
+) -> None:
+    """Adds to `answered.unsafe`, once for both where the executed answers are the chosen ones; `answers` is scratch."""
+    f = look(view, b, scratch)
+    as_chosen = True
+    for k in range(chosen.shape[0]):
+        as_chosen = as_chosen and (answered.executed[k] == chosen[k] or not f.threads[k, ACTIVE])
+    read_answers(f, grid, chosen, answers)
+    for grade in range(2):
+        counts = answered.unsafe[grade]
+        if as_chosen:
+            for i in range(counts.shape[1]):
+                counts[1, i] -= counts[0, i]
+        count_answers(f, FEASIBLE + grade, answers, counts[0])
+        if as_chosen:
+            for i in range(counts.shape[1]):
+                counts[1, i] += counts[0, i]
+    if not as_chosen:
+        read_answers(f, grid, answered.executed, answers)
+        for grade in range(2):
+            count_answers(f, FEASIBLE + grade, answers, answered.unsafe[grade, 1])

@@ -12,6 +12,7 @@ from scml_marl_env.actions import (
     OFFER,
     PRICE_SIGN,
     QUANTITY,
+    UNLIMITED,
     WAIT,
     ActionGrid,
     price_offset,
@@ -128,3 +129,22 @@ def test_ops_and_caps_say_the_same_as_the_mask():
 def test_a_malformed_grid_is_refused(quantities):
     with pytest.raises(ValueError, match="Quantities"):
         ActionGrid(1, quantities, 2)
+
+
+@pytest.mark.parametrize(("n_leads", "n_levels"), [(11, 20), (1, 1), (3, 5), (5, 40)])
+def test_compiled_masks_equal_the_expanded_ones(n_leads, n_levels):
+    grid, n = ActionGrid(n_leads, (1, 2, 3, 5), n_levels), 4000
+    rng = np.random.default_rng(n_leads)
+    bounds = np.zeros((n, grid.n_bounds), np.int32)
+    bounds[:, :3] = rng.integers(0, 2, (n, 3))
+    bounds[:, N_PRICES], bounds[:, BEST_PRICE] = rng.integers(0, 60, n), rng.integers(0, 60, n)
+    bounds[:, PRICE_SIGN], bounds[:, LAST_LEAD] = rng.choice([-1, 1], n), rng.integers(-1, n_leads + 2, n)
+    bounds[:, QUANTITY : grid.budget_column] = rng.integers(-1, 20, (n, n_leads)) * rng.integers(0, 2, (n, 1))
+    limits = np.where(rng.random((n, n_leads)) < 0.5, UNLIMITED, rng.integers(-20, 200, (n, n_leads)))
+    bounds[:, grid.budget_column : grid.today_column] = limits
+    bounds[:, grid.today_column :] = rng.integers(-3, 8, (n, n_levels))
+    caps, lead = grid.caps(bounds), rng.integers(0, n_leads, n)
+    ops, leads = grid.ops_and_leads(bounds)
+    assert (ops == grid.ops(bounds)).all()
+    assert (leads == (caps >= 1).any(-1)).all()
+    assert (grid.caps_at(bounds, lead) == caps[np.arange(n), lead]).all()

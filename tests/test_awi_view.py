@@ -137,7 +137,7 @@ def test_a_view_knows_nothing_of_what_is_private_to_others(level):
     book = world.agents[mine].adapted_object.book
     book.start_day()
     book.see({}, None, book.partners)  # a first mover's first window: nothing is on the table yet
-    game._observe(0)
+    game.refresh()
     for array, then in zip((game.arrays.observation, game.arrays.state, game.arrays.bounds), before, strict=True):
         assert (array == then).all()
 

@@ -9,7 +9,9 @@ NAN = float("nan")
 
 BAD = [
     ("std-2025", {"track": "onshot"}, "did you mean 'oneshot'"),
-    ("std-2025", {"engine": "fats"}, "Unknown engine"),
+    ("std-2025", {"engine": "fats"}, "did you mean 'fast'"),
+    ("std-2025", {"bank": ""}, "bank must be the path"),
+    ("std-2025", {"bank": 3}, "bank must be the path"),
     ("std-2025", {"reward": "profits"}, "did you mean 'profit'"),
     ("std-2025", {"shield": "feasable"}, "did you mean 'feasible'"),
     ("std-2025", {"inventory": "conserve"}, "did you mean 'conserving'"),
@@ -40,6 +42,7 @@ BAD = [
     ("std-2025", {"rounds": 0}, "rounds must be"),
     ("std-2025", {"rounds": NAN}, "rounds must be"),
     ("std-2025", {"slots": 3}, "can have 12 partners"),
+    ("std-2025", {"slots": 3, "controlled": "all"}, "can have 12 partners"),
     ("std-2025", {"slots": -1}, "slots must be"),
     ("std-2025", {"price_levels": 0}, "price_levels must be"),
     ("std-2025", {"max_cycles": 0}, "max_cycles must be"),
@@ -118,3 +121,45 @@ def test_lists_are_taken_for_tuples():
 def test_levels_count_from_both_ends_and_by_name():
     config = config_of("std-2025", processes=(3, 4), controlled=3, level=("first", -1, "middle"))
     assert config.levels(3) == [0, 2, 1] and config.levels(4) == [0, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "opponents"),
+    [
+        ("std-2025", "default"),
+        ("std-2025", {"greedy": 1, "random": 1, "sync-random": 1, "nothing": 1, "prudent": 2, "default": 1}),
+        ("std-2025", "scml.std.agents:GreedyStdAgent"),
+        ("oneshot-2025", "default"),
+        ("oneshot-2025", {"greedy": 1, "random": 1, "sync-random": 1, "rand-dist": 1, "equal-dist": 1, "prudent": 1}),
+        ("oneshot-2025", "scml.oneshot.agents.nothing:OneshotDoNothingAgent"),
+    ],
+)
+def test_the_fast_engine_takes_the_opponents_that_it_has_twins_of(env_id, opponents):
+    assert config_of(env_id, engine="fast", opponents=opponents).engine == "fast"
+
+
+@pytest.mark.parametrize(
+    ("env_id", "opponents"),
+    [
+        ("oneshot-2025", "greedy-sync"),
+        ("oneshot-2025", {"greedy": 1, "greedy-sync": 1}),
+        ("oneshot-2025", "scml.std.agents.greedy:GreedyStdAgent"),
+        ("std-2025", "tests.players:Patient"),
+    ],
+)
+def test_the_fast_engine_refuses_opponents_without_a_twin_and_says_what_to_do(env_id, opponents):
+    with pytest.raises(ValueError, match=r"no twin of opponent '.*(Agent|Patient)': use engine='scml'.*prudent"):
+        config_of(env_id, engine="fast", opponents=opponents)
+    config_of(env_id, opponents=opponents)
+
+
+@pytest.mark.parametrize("track", ["std", "oneshot"])
+def test_every_default_agent_has_a_twin(track):
+    from scml_marl_env.opponents import check_compiled, compiled_policy
+    from scml_marl_env.world.draw import _default_agents
+    from scml_marl_env.world.fast import columns
+
+    check_compiled(_default_agents(track), track)
+    assert len({compiled_policy(path, track) for path in _default_agents(track)}) == 3
+    assert compiled_policy("scml_marl_env.prudent:PrudentAgent", track) == columns.PRUDENT
+    assert compiled_policy("no.such:Agent", track) is None

@@ -93,7 +93,7 @@ def test_built_in_opponents_play(env_id, opponents):
 def test_competition_agents_play(env_id, name):
     pytest.importorskip("scml_agents")
     game = environment(env_id, days=5, opponents=name)
-    play(game, 2, greedy)
+    play(game, 4, greedy)
     assert game.statistics()["days"] == 5
 
 

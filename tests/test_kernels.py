@@ -39,5 +39,5 @@ def test_every_kernel_is_made_by_the_one_decorator():
         text = path.read_text()
         if path.name != "kernels.py":
             assert not re.search(r"@njit|fastmath=|from numba|import numba", text), path
-        if re.search(r"@kernel|\bkernel\(", text):
+        if re.search(r"@(kernel|lean|inlined)\b|\b(kernel|inlined)\(", text):
             assert path in sources()

@@ -60,7 +60,7 @@ def test_the_terms_are_in_the_infos_and_the_potential_is_stock_times_price():
         if game.arrays.elapsed[0]:
             ended = game.arrays.terminated[0]
             now = 0.0 if ended else view.stock[0] * view.trading_price[0, 0] / view.initial_balance[0]
-            assert terms["shaping"] == pytest.approx(0.95 ** game.arrays.elapsed[0] * now - potential)
+            assert terms["shaping"] == pytest.approx(0.95 ** float(game.arrays.elapsed[0]) * now - potential)
             potential, checked = now, checked + (now > 0)
     assert checked > 3
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from scml_marl_env import actions
 from scml_marl_env.actions import BEST_PRICE, CAN_ACCEPT, CAN_END, CAN_WAIT, LAST_LEAD, N_PRICES, PRICE_SIGN, QUANTITY
-from scml_marl_env.kernels import kernel
+from scml_marl_env.kernels import inlined, kernel, lean
 from scml_marl_env.layers.l1_factory import (
     ACTIVE,
     BUYS,
+    BUYS_RESERVED,
+    DOLLARS,
     HAS_OFFER,
     HOPE,
     OFFER_LEAD,
@@ -15,11 +16,15 @@ from scml_marl_env.layers.l1_factory import (
     OFFER_QUANTITY,
     OUT,
     PENDING,
+    ROOMS,
+    SALES_RESERVED,
     SENT_LEAD,
     SENT_PRICE,
     SENT_QUANTITY,
     Factory,
+    Scratch,
     look,
+    new_scratch,
 )
 from scml_marl_env.layers.l1_rooms import (
     COVERED,
@@ -28,13 +33,12 @@ from scml_marl_env.layers.l1_rooms import (
     allows_today,
     inputs_today,
     money_of,
+    price_offset,
     write_budgets,
     write_caps_today,
     write_sale_rooms,
     write_useful,
 )
-
-price_offset = kernel(actions.price_offset)
 
 
 @kernel
@@ -49,30 +53,49 @@ def write_bounds(view, b: int, shield: int, useful: bool, n_price_levels: int, o
         n_price_levels: P of the action grid.
         out: int32 (K, M), written in full.
     """
-    f = look(view, b)
-    n_leads = f.signed.shape[1]
+    write_bounds_with(view, b, shield, useful, n_price_levels, out, new_scratch(view))
+
+
+@lean
+def write_bounds_with(
+    view, b: int, shield: int, useful: bool, n_price_levels: int, out: np.ndarray, scratch: Scratch
+) -> None:
+    """`write_bounds` with the caller's memory."""
+    f = look(view, b, scratch)
     out[:, :] = 0
-    rooms, dollars = np.empty(n_leads, np.int64), np.empty(n_leads, np.int64)
-    model = np.full(2, -1, np.int64)  # the first active thread of each side: the others differ in CAN_ACCEPT only
+    buyer, seller = -1, -1  # the first active thread of each side: the others differ in CAN_ACCEPT only
     for k in range(out.shape[0]):
-        side = 1 - f.threads[k, BUYS]
         if not f.threads[k, ACTIVE]:
             out[k, CAN_WAIT] = 1
-        elif model[side] < 0:
-            model[side] = k
-    for side in range(2):
-        if model[side] < 0:
+        elif f.threads[k, BUYS] and buyer < 0:
+            buyer = k
+        elif not f.threads[k, BUYS] and seller < 0:
+            seller = k
+    if buyer >= 0:
+        _write_side(f, buyer, True, shield, useful, n_price_levels, out)
+    if seller >= 0:
+        _write_side(f, seller, False, shield, useful, n_price_levels, out)
+
+
+@inlined
+def _write_side(
+    f: Factory, first: int, buying: bool, shield: int, useful: bool, n_price_levels: int, out: np.ndarray
+) -> None:
+    """The bounds of the active threads of a side, the first of which is `first`."""
+    rooms, dollars, model = f.leads[ROOMS], f.leads[DOLLARS], out[first]
+    write_limits(f, buying, shield, useful, rooms, dollars)
+    _write_row(f, buying, shield, n_price_levels, rooms, dollars, model)
+    for k in range(first, out.shape[0]):
+        if not f.threads[k, ACTIVE] or (f.threads[k, BUYS] == 1) != buying:
             continue
-        row = out[model[side]]
-        write_limits(f, side == 0, shield, useful, rooms, dollars)
-        _write_row(f, side == 0, shield, n_price_levels, rooms, dollars, row)
-        for k in range(model[side], out.shape[0]):
-            if f.threads[k, ACTIVE] and f.threads[k, BUYS] == 1 - side:
-                out[k] = row
-                out[k, CAN_ACCEPT] = 1 if _can_accept(f, k, shield, n_price_levels, rooms, dollars, row) else 0
+        row = out[k]
+        if k > first:
+            for column in range(row.shape[0]):
+                row[column] = model[column]
+        row[CAN_ACCEPT] = 1 if _can_accept(f, k, shield, n_price_levels, rooms, dollars, row) else 0
 
 
-@kernel
+@lean
 def write_limits(f: Factory, buying: bool, shield: int, useful: bool, rooms: np.ndarray, dollars: np.ndarray) -> None:
     """The largest quantity and cost of a single answer of a side, for each lead time; today's lots have a test besides.
 
@@ -90,18 +113,28 @@ def write_limits(f: Factory, buying: bool, shield: int, useful: bool, rooms: np.
         write_useful(f, rooms)
     if shield == OFF:
         return
-    reserved = np.zeros(rooms.shape[0], np.int64)
+    reserved = f.leads[BUYS_RESERVED if buying else SALES_RESERVED]
+    reserved[:] = 0
     if not buying:
-        write_sale_rooms(f, shield, inputs_today(f, shield, f.threads[:, HOPE].sum()), reserved, rooms)
+        write_sale_rooms(f, shield, inputs_today(f, shield, _hoped(f)), reserved, rooms)
         return
     if shield == COVERED:
-        for thread in f.threads:
+        for k in range(f.threads.shape[0]):
+            thread = f.threads[k]
             if thread[PENDING] and thread[BUYS]:
                 reserved[thread[SENT_LEAD]] += thread[SENT_QUANTITY] * thread[SENT_PRICE]
     write_budgets(money_of(f, shield), reserved, dollars)
 
 
-@kernel
+@inlined
+def _hoped(f: Factory) -> int:
+    hoped = 0
+    for k in range(f.threads.shape[0]):
+        hoped += f.threads[k, HOPE]
+    return hoped
+
+
+@inlined
 def _write_row(
     f: Factory,
     buying: bool,
@@ -121,24 +154,25 @@ def _write_row(
     row[BEST_PRICE] = low if buying else high
     row[PRICE_SIGN] = 1 if buying else -1
     row[LAST_LEAD] = f.last_lead
-    caps = np.full(min(n_prices, n_price_levels), f.max_quantity, np.int64)
+    caps = row[today : today + min(n_prices, n_price_levels)]
+    caps[:] = f.max_quantity
     if buying and shield != OFF:
-        prices = np.empty(caps.shape[0], np.int64)
+        write_caps_today(f, low, n_prices, n_price_levels, f.signed[OUT, 0] + f.forced_out, caps)
         for level in range(caps.shape[0]):
-            prices[level] = low + price_offset(level, n_prices, n_price_levels)
-        write_caps_today(f, prices, f.signed[OUT, 0] + f.forced_out, caps)
-        for level in range(caps.shape[0]):
-            caps[level] = min(caps[level], max(0, dollars[0] // max(1, prices[level])))
-    row[today : today + caps.shape[0]] = caps
+            price = low + price_offset(level, n_prices, n_price_levels)
+            if caps[level] * price > dollars[0]:
+                caps[level] = max(0, dollars[0] // max(1, price))
+    largest = 0
+    for level in range(caps.shape[0]):
+        largest = max(largest, caps[level])
     for d in range(f.last_lead + 1):
         most = min(f.max_quantity, rooms[d])
-        fits = min(most, dollars[d] // max(1, low), caps.max() if d == 0 else most)
-        if fits >= 1:
+        if most >= 1 and dollars[d] >= max(1, low) and (d > 0 or largest >= 1):
             row[QUANTITY + d] = most
             row[budget + d] = dollars[d]
 
 
-@kernel
+@inlined
 def _can_accept(
     f: Factory, k: int, shield: int, n_price_levels: int, rooms: np.ndarray, dollars: np.ndarray, row: np.ndarray
 ) -> bool:

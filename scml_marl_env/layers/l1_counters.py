@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from scml_marl_env.actions import ACCEPT, END, N_PRICES, OFFER, WAIT
-from scml_marl_env.kernels import kernel
+from scml_marl_env.kernels import inlined, kernel, lean
 from scml_marl_env.layers.l1_bounds import write_limits
 from scml_marl_env.layers.l1_factory import (
     ACTIVE,
     BUYS,
+    BUYS_RESERVED,
+    DOLLARS,
     GOES_ON,
     HOPE,
     IN,
@@ -22,19 +24,22 @@ from scml_marl_env.layers.l1_factory import (
     OFFER_QUANTITY,
     OUT,
     PENDING,
+    ROOMS,
+    SALES_RESERVED,
     SENT_LEAD,
     SENT_QUANTITY,
     Factory,
+    Scratch,
     look,
+    new_scratch,
 )
-from scml_marl_env.layers.l1_rooms import allows_today, inputs_today, money_of, write_budgets, write_sale_rooms
+from scml_marl_env.layers.l1_rooms import allows_today, inputs_today, money_of, purchase_fits, sale_fits
 from scml_marl_env.layers.l1_settle import (
     SOLD,
     Grid,
     cap_together,
     contract_of,
     hope_after,
-    no_limits,
     open_lots,
     reserve_purchase,
 )
@@ -67,6 +72,12 @@ class Answers(NamedTuple):
 
 
 @kernel
+def new_answers(n_slots: int) -> Answers:
+    table = np.zeros((4, n_slots), np.int64)
+    return Answers(table[0], table[1], table[2], table[3])
+
+
+@kernel
 def decode_answers(
     view, b: int, quantities: np.ndarray, n_price_levels: int, bounds: np.ndarray, action: np.ndarray
 ) -> Answers:
@@ -80,19 +91,30 @@ def decode_answers(
         bounds: int32 (K, M), of `write_bounds` with the same view and any shield: only the agenda in them is read.
         action: int64 (K,).
     """
-    f = look(view, b)
-    grid = Grid(quantities, n_price_levels, bounds)
-    table = np.zeros((4, action.shape[0]), np.int64)
-    n_actions = OFFER + f.signed.shape[1] * quantities.shape[0] * n_price_levels
+    answers = new_answers(action.shape[0])
+    _decode_into(view, b, Grid(quantities, n_price_levels, bounds), action, answers, new_scratch(view))
+    return answers
+
+
+@lean
+def _decode_into(view, b: int, grid: Grid, action: np.ndarray, answers: Answers, scratch: Scratch) -> None:
+    read_answers(look(view, b, scratch), grid, action, answers)
+
+
+@lean
+def read_answers(f: Factory, grid: Grid, action: np.ndarray, answers: Answers) -> None:
+    """Writes what `decode_answers` returns."""
+    n_actions = OFFER + f.signed.shape[1] * grid.quantities.shape[0] * grid.n_price_levels
     for k in range(action.shape[0]):
-        if not f.threads[k, ACTIVE] or action[k] <= WAIT or action[k] >= n_actions:
-            continue
-        lead, quantity, price = contract_of(f, k, grid, action[k])
-        if action[k] >= OFFER and (lead > f.last_lead or (action[k] - OFFER) % n_price_levels >= bounds[k, N_PRICES]):
-            continue
-        table[0, k] = min(action[k], OFFER)
-        table[1, k], table[2, k], table[3, k] = lead, quantity, price
-    return Answers(table[0], table[1], table[2], table[3])
+        operation, lead, quantity, price = WAIT, 0, 0, 0
+        if f.threads[k, ACTIVE] and WAIT < action[k] < n_actions:
+            lead, quantity, price = contract_of(f, k, grid, action[k])
+            operation = min(action[k], OFFER)
+            level = (action[k] - OFFER) % grid.n_price_levels
+            if operation == OFFER and (lead > f.last_lead or level >= grid.bounds[k, N_PRICES]):
+                operation, lead, quantity, price = WAIT, 0, 0, 0
+        answers.operation[k] = operation
+        answers.lead[k], answers.quantity[k], answers.price[k] = lead, quantity, price
 
 
 @kernel
@@ -108,51 +130,82 @@ def count_unsafe(view, b: int, shield: int, answers: Answers, counts: np.ndarray
         answers: of the factory's threads; whatever SCML would take.
         counts: int64 (len(COUNTS),), increased.
     """
-    f = look(view, b)
-    n_leads = f.signed.shape[1]
-    rooms, dollars = np.empty(n_leads, np.int64), np.empty(n_leads, np.int64)
-    answered, unsafe_accept, unsafe = False, False, False
+    _count_with(view, b, shield, answers, counts, new_scratch(view))
+
+
+@lean
+def _count_with(view, b: int, shield: int, answers: Answers, counts: np.ndarray, scratch: Scratch) -> None:
+    count_answers(look(view, b, scratch), shield, answers, counts)
+
+
+@lean
+def count_answers(f: Factory, shield: int, answers: Answers, counts: np.ndarray) -> None:
+    """`count_unsafe` for a factory."""
+    rooms, dollars = f.leads[ROOMS], f.leads[DOLLARS]
+    n_ends, n_accepts, n_offers, unsafe_accept, unsafe = 0, 0, 0, False, False
     for side in range(2):
+        if not _answers(f, side, answers):
+            continue
         write_limits(f, side == 0, shield, False, rooms, dollars)
         for k in range(answers.operation.shape[0]):
             if not f.threads[k, ACTIVE] or f.threads[k, BUYS] == side or answers.operation[k] == WAIT:
                 continue
-            answered = True
             if answers.operation[k] == END:
+                n_ends += 1
                 continue
+            accepts = answers.operation[k] == ACCEPT
             lead, quantity, price = _contract(f, k, answers)
             fits = quantity <= rooms[lead] and quantity * price <= dollars[lead]
             if fits and side == 0 and lead == 0:
                 fits = allows_today(f, price, quantity, f.signed[OUT, 0] + f.forced_out)
-            column = 2 * (1 - side) + (0 if answers.operation[k] == ACCEPT else 1)
+            column = 2 * (1 - side) + (0 if accepts else 1)
             counts[FIRST_ANSWER + column] += 1
+            n_accepts += 1 if accepts else 0
+            n_offers += 0 if accepts else 1
             if not fits:
                 counts[FIRST_U1 + column] += 1
                 unsafe = True
-                unsafe_accept = unsafe_accept or answers.operation[k] == ACCEPT
-    if not answered:
+                unsafe_accept = unsafe_accept or accepts
+    if n_ends + n_accepts + n_offers == 0:
         return
     counts[WINDOWS] += 1
-    counts[U2_ACCEPTS] += 1 if unsafe_accept or not _fits_together(f, shield, answers, True) else 0
-    counts[U2_WINDOWS] += 1 if unsafe or not _fits_together(f, shield, answers, False) else 0
+    if n_accepts > 0 and not unsafe_accept:
+        unsafe_accept = not _fits_together(f, shield, answers, True)
+    if n_offers > 0 and not unsafe:
+        unsafe = not _fits_together(f, shield, answers, False)
+    counts[U2_ACCEPTS] += 1 if unsafe_accept else 0
+    counts[U2_WINDOWS] += 1 if unsafe or (n_offers == 0 and unsafe_accept) else 0
+    if n_ends + n_accepts == 0:
+        return
     before = _certain_shortfall(f, answers, END - 1)
     counts[ENDS_SHORT] += 1 if _certain_shortfall(f, answers, END) > before else 0
     counts[LEAVES_SHORT] += 1 if _certain_shortfall(f, answers, ACCEPT) > before else 0
 
 
-@kernel
+@inlined
+def _answers(f: Factory, side: int, answers: Answers) -> bool:
+    """Whether a thread of a side answers."""
+    for k in range(answers.operation.shape[0]):
+        if f.threads[k, ACTIVE] and f.threads[k, BUYS] != side and answers.operation[k] != WAIT:
+            return True
+    return False
+
+
+@inlined
 def _contract(f: Factory, k: int, answers: Answers) -> tuple[int, int, int]:
     if answers.operation[k] == ACCEPT:
         return f.threads[k, OFFER_LEAD], f.threads[k, OFFER_QUANTITY], f.threads[k, OFFER_PRICE]
     return answers.lead[k], answers.quantity[k], answers.price[k]
 
 
-@kernel
+@lean
 def _fits_together(f: Factory, shield: int, answers: Answers, accepts_only: bool) -> bool:
     """Whether the window's acceptances (and offers) fit together, and with the offers that were pending before."""
-    n_leads = f.signed.shape[1]
-    limits, reserved, sold = no_limits(f), np.zeros(n_leads, np.int64), np.zeros(n_leads, np.int64)
-    open_lots(f, limits.lots, reserved)
+    reserved, sold, lots = f.leads[BUYS_RESERVED], f.leads[SALES_RESERVED], f.lots
+    reserved[:] = 0
+    sold[:] = 0
+    lots[:] = 0
+    open_lots(f, lots, reserved)
     hoped = 0
     for k in range(answers.operation.shape[0]):
         thread, operation = f.threads[k], answers.operation[k]
@@ -165,26 +218,24 @@ def _fits_together(f: Factory, shield: int, answers: Answers, accepts_only: bool
         if not thread[BUYS] and thread[PENDING]:
             sold[thread[SENT_LEAD]] += thread[SENT_QUANTITY]
         elif _counts(f, k, answers, False, accepts_only) and lead == 0:
-            limits.lots[SOLD] += quantity
+            lots[SOLD] += quantity
     money, inputs = money_of(f, shield), inputs_today(f, shield, hoped)
     for k in range(answers.operation.shape[0]):
         lead, quantity, price = _contract(f, k, answers)
         if _counts(f, k, answers, True, accepts_only):
-            write_budgets(money, reserved, limits.dollars)
-            if quantity * price > limits.dollars[lead]:
+            if not purchase_fits(money, reserved, lead, quantity * price):
                 return False
-            if lead == 0 and cap_together(f, price, quantity, limits.lots) < quantity:
+            if lead == 0 and cap_together(f, price, quantity, lots) < quantity:
                 return False
-            reserve_purchase(lead, quantity, price, limits.lots, reserved)
+            reserve_purchase(lead, quantity, price, lots, reserved)
         elif _counts(f, k, answers, False, accepts_only):
-            write_sale_rooms(f, shield, inputs, sold, limits.rooms)
-            if quantity > limits.rooms[lead]:
+            if not sale_fits(f, shield, inputs, sold, lead, quantity, f.leads[ROOMS]):
                 return False
             sold[lead] += quantity
     return True
 
 
-@kernel
+@inlined
 def _counts(f: Factory, k: int, answers: Answers, buying: bool, accepts_only: bool) -> bool:
     """Whether thread `k` of a side brings a contract by this window."""
     if not f.threads[k, ACTIVE] or (f.threads[k, BUYS] == 1) != buying:
@@ -192,7 +243,7 @@ def _counts(f: Factory, k: int, answers: Answers, buying: bool, accepts_only: bo
     return answers.operation[k] == ACCEPT or (answers.operation[k] == OFFER and not accepts_only)
 
 
-@kernel
+@inlined
 def _certain_shortfall(f: Factory, answers: Answers, up_to: int) -> int:
     """Today's least shortfall with what is signed, once the answers of operations up to `up_to` have closed threads."""
     inputs = f.stock + f.forced_in + f.signed[IN, 0]

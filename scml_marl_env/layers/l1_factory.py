@@ -1,17 +1,18 @@
 """What L1 reads of one factory of a `FactoryView`: a few numbers under short names, and two small tables.
 
-Kernels hand it on to each other. Every array in an argument costs a kernel call about 15 ns of reference counting (a
-whole `FactoryView` nearly 1 us), so the rows of a view are packed into tables once.
+Kernels hand it on to each other, with the `Scratch` that all of L1 works in: its kernels allocate nothing, which keeps
+them free of reference counting (`kernels.lean`).
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from scml_marl_env.kernels import kernel
+from scml_marl_env import view as at
+from scml_marl_env.kernels import inlined, kernel, lean
 
 # Rows of `Factory.signed`, each by lead time.
-IN, OUT, COST, REVENUE = range(4)
+IN, OUT, COST, REVENUE = at.SIGNED_IN, at.SIGNED_OUT, at.SIGNED_COST, at.SIGNED_REVENUE
 
 # Columns of `Factory.threads`.
 BUYS = 0  # 1 if the partner is a supplier
@@ -21,7 +22,26 @@ GOES_ON = 3  # 1 if a round follows the present one
 HOPE = 4  # items that it can bring today at most, over everything that may still happen in it
 HAS_OFFER, OFFER_QUANTITY, OFFER_LEAD, OFFER_PRICE = 5, 6, 7, 8  # on the table
 SENT_QUANTITY, SENT_LEAD, SENT_PRICE = 9, 10, 11  # our last one
-N_COLUMNS = 12
+NEW_QUANTITY, NEW_LEAD, NEW_PRICE = 12, 13, 14  # what our answer may bring (`settle` and the counters write it)
+N_COLUMNS = 15
+
+# Rows of `Scratch.leads`, each by lead time.
+ROOMS = 0  # items that a single answer may sell
+DOLLARS = 1  # dollars that a single answer may spend
+BUYS_RESERVED = 2  # dollars of other purchases that may come true
+SALES_RESERVED = 3  # items of other sales that may come true
+LEFT = 4  # see `l1_rooms.Money`
+DUE = 5
+N_LEAD_ROWS = 6
+
+
+class Scratch(NamedTuple):
+    """Memory for the arithmetic about one factory; what it holds means nothing afterwards."""
+
+    threads: np.ndarray  # int64 (K, N_COLUMNS)
+    leads: np.ndarray  # int64 (N_LEAD_ROWS, L)
+    lots: np.ndarray  # int64 (4,), see `l1_settle.Limits`
+    order: np.ndarray  # int64 (K,)
 
 
 class Factory(NamedTuple):
@@ -46,106 +66,99 @@ class Factory(NamedTuple):
     price_high: tuple[int, int]
     price_growth: float  # the factor by which the best price of a sale can rise in a day, at most
     n_lots: int
-    lot_quantity: np.ndarray  # int64 (C,)
-    lot_price: np.ndarray  # int64 (C,)
+    lot_quantity: np.ndarray  # int32 (C,)
+    lot_price: np.ndarray  # int32 (C,)
     signed: np.ndarray  # int64 (4, L)
     threads: np.ndarray  # int64 (K, N_COLUMNS)
+    leads: np.ndarray  # of `Scratch`
+    lots: np.ndarray  # likewise
+    order: np.ndarray  # likewise
 
 
 @kernel
-def look(view, b: int) -> Factory:
-    """The factory `b` of a `FactoryView`."""
-    n_slots, n_leads = view.exists.shape[1], view.signed_in.shape[1]
-    signed = np.empty((4, n_leads), np.int64)
-    _copy_row(view.signed_in, b, signed, IN)
-    _copy_row(view.signed_out, b, signed, OUT)
-    _copy_row(view.signed_cost, b, signed, COST)
-    _copy_row(view.signed_revenue, b, signed, REVENUE)
-    threads = np.empty((n_slots, N_COLUMNS), np.int64)
-    _copy_column(view.is_buy, b, threads, BUYS)
-    _copy_column(view.on_turn, b, threads, ACTIVE)
-    _copy_column(view.pending, b, threads, PENDING)
-    _copy_column(view.round, b, threads, GOES_ON)
-    _copy_column(view.has_offer, b, threads, HAS_OFFER)
-    _copy_column(view.offer_quantity, b, threads, OFFER_QUANTITY)
-    _copy_column(view.offer_lead, b, threads, OFFER_LEAD)
-    _copy_column(view.offer_price, b, threads, OFFER_PRICE)
-    _copy_column(view.sent_quantity, b, threads, SENT_QUANTITY)
-    _copy_column(view.sent_lead, b, threads, SENT_LEAD)
-    _copy_column(view.sent_price, b, threads, SENT_PRICE)
-    last_round, largest, first_mover = view.n_rounds[b] - 1, view.max_quantity[b], view.first_mover[b]
-    _refine(threads, view.alive, b, last_round, largest, first_mover)
-    return Factory(
-        lines=view.n_lines[b],
-        unit_cost=view.unit_cost[b],
-        conserving=(view.conserving[b] == 1) & (view.perishable[b] == 0),
-        perishable=view.perishable[b] == 1,
-        supplied=(view.level[b] == 0) | _has_supplier(threads, view.exists, view.partner_bankrupt, b),
-        last_level=view.level[b] == view.n_levels[b] - 1,
-        max_quantity=largest,
-        last_lead=min(view.last_lead[b], n_leads - 1),
-        days_left=view.n_days[b] - view.day[b],
-        balance=view.balance[b],
-        stock=view.stock[b],
-        forced_in=view.exogenous_in[b],
-        forced_in_cost=view.exogenous_in_cost[b],
-        forced_out=view.exogenous_out[b],
-        keep=view.trading_price[b, 0] * (view.storage_rate[b] + view.disposal_rate[b]),
-        price_low=(view.price_low[b, 0], view.price_low[b, 1]),
-        price_high=(view.price_high[b, 0], view.price_high[b, 1]),
-        price_growth=max(1.0, (view.price_high[b, 1] + 1) / max(1.0, view.trading_price[b, 1])),
-        n_lots=view.n_lots[b],
-        lot_quantity=view.lot_quantity[b],
-        lot_price=view.lot_price[b],
-        signed=signed,
-        threads=threads,
+def new_scratch(view) -> Scratch:
+    """Memory for the factories of a `FactoryView`, one after the other."""
+    n_slots, n_leads = view.flags.shape[1], view.signed.shape[2]
+    return Scratch(
+        np.empty((n_slots, N_COLUMNS), np.int64),
+        np.empty((N_LEAD_ROWS, n_leads), np.int64),
+        np.empty(4, np.int64),
+        np.empty(n_slots, np.int64),
     )
 
 
-@kernel
-def _copy_row(source: np.ndarray, b: int, target: np.ndarray, row: int) -> None:
-    for i in range(target.shape[1]):
-        target[row, i] = source[b, i]
+@inlined
+def look(view, b: int, scratch: Scratch) -> Factory:
+    """The factory `b` of a `FactoryView`."""
+    ints, floats = view.ints[b], view.floats[b]
+    supplied = _read_threads(view, b, scratch.threads)
+    return Factory(
+        lines=ints[at.N_LINES],
+        unit_cost=ints[at.UNIT_COST],
+        conserving=(ints[at.CONSERVING] == 1) & (ints[at.PERISHABLE] == 0),
+        perishable=ints[at.PERISHABLE] == 1,
+        supplied=(ints[at.LEVEL] == 0) | supplied,
+        last_level=ints[at.LEVEL] == ints[at.N_LEVELS] - 1,
+        max_quantity=ints[at.MAX_QUANTITY],
+        last_lead=min(ints[at.LAST_LEAD], view.signed.shape[2] - 1),
+        days_left=ints[at.N_DAYS] - ints[at.DAY],
+        balance=floats[at.BALANCE],
+        stock=ints[at.STOCK],
+        forced_in=ints[at.EXOGENOUS_IN],
+        forced_in_cost=ints[at.EXOGENOUS_IN_COST],
+        forced_out=ints[at.EXOGENOUS_OUT],
+        keep=floats[at.TRADING_PRICE] * (floats[at.STORAGE_RATE] + floats[at.DISPOSAL_RATE]),
+        price_low=(ints[at.PRICE_LOW], ints[at.PRICE_LOW + 1]),
+        price_high=(ints[at.PRICE_HIGH], ints[at.PRICE_HIGH + 1]),
+        price_growth=max(1.0, (ints[at.PRICE_HIGH + 1] + 1) / max(1.0, floats[at.TRADING_PRICE + 1])),
+        n_lots=ints[at.N_LOTS],
+        lot_quantity=view.lots[b, at.LOT_QUANTITY],
+        lot_price=view.lots[b, at.LOT_PRICE],
+        signed=view.signed[b],
+        threads=scratch.threads,
+        leads=scratch.leads,
+        lots=scratch.lots,
+        order=scratch.order,
+    )
 
 
-@kernel
-def _copy_column(source: np.ndarray, b: int, target: np.ndarray, column: int) -> None:
-    for i in range(target.shape[0]):
-        target[i, column] = source[b, i]
+@lean
+def _read_threads(view, b: int, out: np.ndarray) -> bool:
+    """Writes the table of the threads, int64 (K, N_COLUMNS); whether a supplier is there."""
+    flags, threads = view.flags[b], view.threads[b]
+    n_rounds, max_quantity = view.ints[b, at.N_ROUNDS], view.ints[b, at.MAX_QUANTITY]
+    first_mover = view.ints[b, at.FIRST_MOVER] == 1
+    has_supplier = False
+    for k in range(out.shape[0]):
+        alive, on_turn = flags[k, at.ALIVE], flags[k, at.ON_TURN]
+        row = out[k]
+        row[BUYS] = flags[k, at.IS_BUY]
+        row[ACTIVE] = alive and on_turn
+        row[PENDING] = alive and flags[k, at.PENDING] and not on_turn
+        row[GOES_ON] = threads[k, at.ROUND] < n_rounds - 1
+        row[HAS_OFFER] = flags[k, at.HAS_OFFER]
+        row[OFFER_QUANTITY] = threads[k, at.OFFER_QUANTITY]
+        row[OFFER_LEAD] = threads[k, at.OFFER_LEAD]
+        row[OFFER_PRICE] = threads[k, at.OFFER_PRICE]
+        row[SENT_QUANTITY] = threads[k, at.SENT_QUANTITY]
+        row[SENT_LEAD] = threads[k, at.SENT_LEAD]
+        row[SENT_PRICE] = threads[k, at.SENT_PRICE]
+        row[HOPE] = _hope(row, first_mover, max_quantity) if alive and flags[k, at.IS_BUY] else 0
+        has_supplier |= flags[k, at.EXISTS] and flags[k, at.IS_BUY] and not flags[k, at.PARTNER_BANKRUPT]
+    return has_supplier
 
 
-@kernel
-def _has_supplier(threads: np.ndarray, exists: np.ndarray, bankrupt: np.ndarray, b: int) -> bool:
-    found = False
-    for k in range(threads.shape[0]):
-        found |= exists[b, k] and threads[k, BUYS] == 1 and not bankrupt[b, k]
-    return found
-
-
-@kernel
-def _refine(
-    threads: np.ndarray, alive: np.ndarray, b: int, last_round: int, max_quantity: int, first_mover: int
-) -> None:
-    """Turns the raw columns on_turn, pending and round into ACTIVE, PENDING and GOES_ON, and adds HOPE."""
-    for k in range(threads.shape[0]):
-        active, pending, goes_on = threads[k, ACTIVE], threads[k, PENDING], threads[k, GOES_ON] < last_round
-        threads[k, GOES_ON] = goes_on
-        threads[k, ACTIVE] = alive[b, k] and active
-        threads[k, PENDING] = alive[b, k] and pending and not active
-        threads[k, HOPE] = _hope(threads, k, first_mover == 1, max_quantity) if alive[b, k] and threads[k, BUYS] else 0
-
-
-@kernel
-def _hope(threads: np.ndarray, k: int, first_mover: bool, max_quantity: int) -> int:
+@inlined
+def _hope(thread: np.ndarray, first_mover: bool, max_quantity: int) -> int:
     """Items that a living buy thread can bring today at most.
 
     The agenda's largest quantity while the negotiation can go on. At its end it is less: who moves second has the last
     word in the last round and can only take the offer on the table, and an offer of ours that awaits the last answer
     brings its own quantity or nothing.
     """
-    active, pending = threads[k, ACTIVE] == 1, threads[k, PENDING] == 1
-    if threads[k, GOES_ON] == 1 or (active and first_mover) or not (active or pending):
+    active, pending = thread[ACTIVE] == 1, thread[PENDING] == 1
+    if thread[GOES_ON] == 1 or (active and first_mover) or not (active or pending):
         return max_quantity
     if active:
-        return threads[k, OFFER_QUANTITY] if threads[k, HAS_OFFER] == 1 and threads[k, OFFER_LEAD] == 0 else 0
-    return threads[k, SENT_QUANTITY] if first_mover and threads[k, SENT_LEAD] == 0 else 0
+        return thread[OFFER_QUANTITY] if thread[HAS_OFFER] == 1 and thread[OFFER_LEAD] == 0 else 0
+    return thread[SENT_QUANTITY] if first_mover and thread[SENT_LEAD] == 0 else 0

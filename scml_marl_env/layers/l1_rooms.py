@@ -10,16 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scml_marl_env.kernels import kernel
-from scml_marl_env.layers.l1_factory import COST, IN, OUT, REVENUE, Factory
-from scml_marl_env.world.rules import order_lots, pay_inputs
+from scml_marl_env import actions
+from scml_marl_env.kernels import inlined, lean
+from scml_marl_env.layers.l1_factory import COST, DUE, IN, LEFT, OUT, REVENUE, Factory
 
 OFF, FEASIBLE, COVERED = 0, 1, 2
 NO_LIMIT = 1 << 30
 SHARES = 1024  # storage is charged on a dollar's worth of inputs in whole 1/1024 dollars, so that sums stay exact
 
 
-@kernel
+price_offset = inlined(actions.price_offset)
+
+
+@inlined
 def inputs_today(f: Factory, shield: int, hoped: int) -> int:
     """Items that production can count on today.
 
@@ -28,13 +31,11 @@ def inputs_today(f: Factory, shield: int, hoped: int) -> int:
     there = f.stock + f.forced_in + f.signed[IN, 0]
     if shield == FEASIBLE:
         return there + hoped
-    _, usable, _, _ = pay_inputs(
-        f.lot_quantity, f.lot_price, f.n_lots, f.stock + f.forced_in, f.forced_in_cost, f.balance, f.unit_cost
-    )
+    usable, _ = pay_today(f, 0, 0)
     return min(there, usable)
 
 
-@kernel
+@lean
 def write_sale_rooms(f: Factory, shield: int, inputs: int, reserved: np.ndarray, rooms: np.ndarray) -> None:
     """Largest further sale for each lead time, never beyond n_lines; below 0 where too much is sold (FEASIBLE only).
 
@@ -72,7 +73,7 @@ def write_sale_rooms(f: Factory, shield: int, inputs: int, reserved: np.ndarray,
                 rooms[d] -= 1
 
 
-@kernel
+@lean
 def strands(f: Factory, lead: int, quantity: int, inputs: int, reserved: np.ndarray) -> bool:
     """Whether a sale makes a shortfall certain for a factory that nobody can supply after today.
 
@@ -95,12 +96,26 @@ def strands(f: Factory, lead: int, quantity: int, inputs: int, reserved: np.ndar
     return False
 
 
+@inlined
+def sale_fits(
+    f: Factory, shield: int, inputs: int, reserved: np.ndarray, lead: int, quantity: int, rooms: np.ndarray
+) -> bool:
+    """Whether `quantity` is within the room of its day, as `write_sale_rooms` has it; `rooms` may be overwritten."""
+    if shield == FEASIBLE and f.supplied:
+        room = f.lines - f.signed[OUT, lead] - reserved[lead]
+        if lead == 0:
+            room = min(room, min(f.lines, inputs) - f.signed[OUT, 0] - reserved[0] - f.forced_out)
+        return quantity <= room
+    write_sale_rooms(f, shield, inputs, reserved, rooms)
+    return quantity <= rooms[lead]
+
+
 class Money(NamedTuple):
     """What can be spent on purchases, signed ones deducted.
 
     Attributes:
         left: int64 (L,), dollars that the purchases due until each lead time may cost together.
-        due: bool (L,), days on which something is to be paid or produced already (COVERED), all False (FEASIBLE).
+        due: int64 (L,), 1 for days on which something is to be paid or produced already (COVERED), all 0 (FEASIBLE).
         storage: shares (1/1024) of its price that an input costs for each day in stock; 0 for FEASIBLE.
     """
 
@@ -109,9 +124,9 @@ class Money(NamedTuple):
     storage: int
 
 
-@kernel
+@lean
 def money_of(f: Factory, shield: int) -> Money:
-    """The money rule of a grade.
+    """The money rule of a grade, in the scratch rows LEFT and DUE.
 
     FEASIBLE: more than this cannot be there, even if every line sells at the best price until the day (the agenda's
     best grows with the trading price, at most by its own margin a day; what is signed earns its price besides). The
@@ -120,7 +135,9 @@ def money_of(f: Factory, shield: int) -> Money:
     storage of all that is there by then, and the day itself a full day's production (today excepted: exact test).
     """
     n_leads = f.signed.shape[1]
-    left, due = np.full(n_leads, NO_LIMIT, np.int64), np.zeros(n_leads, np.bool_)
+    left, due = f.leads[LEFT], f.leads[DUE]
+    left[:] = NO_LIMIT
+    due[:] = 0
     if shield == OFF or (shield == FEASIBLE and f.last_level):
         return Money(left, due, 0)
     money = f.balance - f.forced_in_cost
@@ -138,7 +155,7 @@ def money_of(f: Factory, shield: int) -> Money:
     for d in range(n_leads):
         money -= f.signed[COST, d]
         left[d] = whole(money - (production if d > 0 else 0.0))
-        due[d] = d > 0 and f.signed[COST, d] + f.signed[OUT, d] > 0
+        due[d] = 1 if d > 0 and f.signed[COST, d] + f.signed[OUT, d] > 0 else 0
         held += f.signed[IN, d]
         money -= production + f.keep * held
         if f.perishable:
@@ -146,7 +163,7 @@ def money_of(f: Factory, shield: int) -> Money:
     return Money(left, due, math.ceil(f.keep * SHARES / max(1, f.price_low[0])))
 
 
-@kernel
+@lean
 def write_budgets(money: Money, reserved: np.ndarray, budgets: np.ndarray) -> None:
     """Largest quantity * price of one more purchase for each lead time, dollars; 0 or below where there is none.
 
@@ -167,23 +184,39 @@ def write_budgets(money: Money, reserved: np.ndarray, budgets: np.ndarray) -> No
             continue
         left = SHARES * (money.left[k] - spent) - stored
         budgets[k] = min(budgets[k], left // SHARES)
-        if money.due[k] or reserved[k] > 0:
+        if money.due[k] > 0 or reserved[k] > 0:
             for d in range(k):
                 budgets[d] = min(budgets[d], left // (SHARES + money.storage * (k - d)))
 
 
-@kernel
+@inlined
+def purchase_fits(money: Money, reserved: np.ndarray, lead: int, dollars: int) -> bool:
+    """Whether a purchase of `dollars` is within the budget of its day, as `write_budgets` has it."""
+    spent, stored = 0, 0
+    for k in range(reserved.shape[0]):
+        stored += spent * money.storage
+        spent += reserved[k]
+        if k < lead or money.left[k] >= NO_LIMIT or (k > lead and money.due[k] == 0 and reserved[k] == 0):
+            continue
+        if dollars * (SHARES + money.storage * (k - lead)) > SHARES * (money.left[k] - spent) - stored:
+            return False
+    return dollars <= NO_LIMIT
+
+
+@inlined
 def whole(dollars: float) -> int:
     """Whole dollars, rounded down and kept inside an int32."""
     return math.floor(min(max(dollars, -NO_LIMIT), NO_LIMIT))
 
 
-@kernel
+@lean
 def write_useful(f: Factory, rooms: np.ndarray) -> None:
     """Largest purchase for each lead time of which no item is certain waste (never a matter of safety)."""
     n_leads = rooms.shape[0]
     if f.conserving:
-        after = f.stock + f.forced_in + f.signed[IN].sum()  # all that is to be processed from day d on
+        after = f.stock + f.forced_in  # all that is to be processed from day d on
+        for d in range(n_leads):
+            after += f.signed[IN, d]
         least = NO_LIMIT
         for d in range(n_leads):
             least = min(least, f.lines * (f.days_left - d) - after)
@@ -199,68 +232,129 @@ def write_useful(f: Factory, rooms: np.ndarray) -> None:
         stock = 0 if f.perishable else stock + max(0, arrives - f.lines)
 
 
-@kernel
+@lean
 def allows_today(f: Factory, price: int, quantity: int, sold: int) -> bool:
     """Whether today's money allows one more lot for today: SCML's own test, before and after.
 
     Forbidden is what turns enough money into too little, or lowers the number of items that can be produced for the
     `sold` ones. Nothing later today can undo it, since the balance of its start pays for all of the day.
     """
-    n_lots, pool = f.n_lots, f.stock + f.forced_in
-    _, usable, _, enough = pay_inputs(
-        f.lot_quantity, f.lot_price, n_lots, pool, f.forced_in_cost, f.balance, f.unit_cost
-    )
-    quantities, prices = np.empty(n_lots + 1, np.int64), np.empty(n_lots + 1, np.int64)
-    quantities[:n_lots], prices[:n_lots] = f.lot_quantity[:n_lots], f.lot_price[:n_lots]
-    quantities[n_lots], prices[n_lots] = quantity, price
-    _, usable_then, _, enough_then = pay_inputs(
-        quantities, prices, n_lots + 1, pool, f.forced_in_cost, f.balance, f.unit_cost
-    )
+    if is_rich(f, price, quantity):
+        return True
+    usable, enough = pay_today(f, 0, 0)
+    usable_then, enough_then = pay_today(f, price, quantity)
     if enough and not enough_then:
         return False
     limit = min(f.lines, sold)
     return min(usable_then, limit) >= min(usable, limit)
 
 
-@kernel
-def write_caps_today(f: Factory, prices: np.ndarray, sold: int, caps: np.ndarray) -> None:
-    """Largest purchase for today at each price such that it and every smaller one passes `allows_today`.
+@inlined
+def is_rich(f: Factory, price: int, quantity: int) -> bool:
+    """Whether today's money pays for all lots, one more and the production of the largest: enough in whatever order."""
+    pool = f.stock + f.forced_in
+    paid, largest = f.forced_in_cost + price * quantity, max(pool, quantity)
+    for i in range(f.n_lots):
+        paid += f.lot_quantity[i] * f.lot_price[i]
+        largest = max(largest, f.lot_quantity[i])
+    return paid + largest * f.unit_cost + 1 <= f.balance  # a dollar for the rounding of SCML's sums
+
+
+@lean
+def pay_today(f: Factory, price: int, quantity: int) -> tuple[int, bool]:
+    """(items that today's money allows to process, whether it is enough for all) with one more lot, last among equals.
+
+    The walk of `world.rules.pay_inputs`, which allocates. A quantity of 0 is no lot.
+    """
+    if f.balance < 0:
+        return 0, False
+    pool = f.stock + f.forced_in
+    pool_price = f.forced_in_cost / pool if pool > 0 else 0.0
+    pool_done, new_done = False, quantity == 0
+    items, paid = 0, 0.0
+    lot = next_lot(f, -1, 1)
+    for _ in range(f.n_lots + (1 if new_done else 2)):
+        if lot >= 0 and (new_done or f.lot_price[lot] <= price) and (pool_done or f.lot_price[lot] <= pool_price):
+            unit_price, size = float(f.lot_price[lot]), f.lot_quantity[lot]
+            lot = next_lot(f, lot, 1)
+        elif not new_done and (pool_done or price <= pool_price):
+            unit_price, size, new_done = float(price), quantity, True
+        else:
+            unit_price, size, pool_done = pool_price, pool, True
+        payment = unit_price * size
+        if paid + payment + size * f.unit_cost > f.balance:
+            return items + int((f.balance - paid) // (unit_price + f.unit_cost)), False
+        paid += payment
+        items += size
+    return items, True
+
+
+@inlined
+def next_lot(f: Factory, lot: int, sign: int) -> int:
+    """The lot that follows by price (then by signing), -1 behind the last; -1 stands before the first.
+
+    Args:
+        f: the factory.
+        lot: where to go from.
+        sign: 1 for ascending prices, -1 for the opposite order.
+    """
+    found = -1
+    for i in range(f.n_lots):
+        ahead = sign * (f.lot_price[i] - f.lot_price[lot]) if lot >= 0 else 1
+        if ahead < 0 or (ahead == 0 and sign * (i - lot) <= 0):
+            continue
+        nearer = sign * (f.lot_price[i] - f.lot_price[found]) if found >= 0 else -1
+        if nearer < 0 or (nearer == 0 and sign * (i - found) < 0):
+            found = i
+    return found
+
+
+@lean
+def write_caps_today(f: Factory, best: int, n_prices: int, n_price_levels: int, sold: int, caps: np.ndarray) -> None:
+    """Largest purchase for today at each price level such that it and every smaller one passes `allows_today`.
 
     While the money is enough, and free stock comes first among the lots, one walk from the dearest lot to the cheapest
     gives all of them: a lot of q at p needs (p + c) * q beside the lots up to p, and p * q more before each dearer one.
 
     Args:
         f: the factory.
-        prices: int64 (P,), ascending.
+        best: dollars of level 0.
+        n_prices: prices of the agenda.
+        n_price_levels: P of the action grid.
         sold: items sold for today.
-        caps: int64 (P,), written, at most `max_quantity`.
+        caps: int (min(n_prices, P),), written, at most `max_quantity`.
     """
     caps[:] = f.max_quantity
+    last = caps.shape[0] - 1
+    if last < 0 or is_rich(f, best + price_offset(last, n_prices, n_price_levels), f.max_quantity):
+        return
     money, cost = whole(f.balance), f.unit_cost
     pool = f.stock + f.forced_in
     if money < 0 or (f.forced_in_cost == 0 and pool * cost > money):
         return  # the test stops before any purchase: one more changes nothing
-    order = order_lots(f.lot_price, f.n_lots, True)
     paid, broken_at = 0, NO_LIMIT
-    for i in order:
-        lot = f.lot_quantity[i] * f.lot_price[i]
-        if paid + lot + f.lot_quantity[i] * cost > money:
-            broken_at = min(broken_at, f.lot_price[i])
-        paid += lot
+    lot = next_lot(f, -1, 1)
+    while lot >= 0:
+        payment = f.lot_quantity[lot] * f.lot_price[lot]
+        if paid + payment + f.lot_quantity[lot] * cost > money:
+            broken_at = min(broken_at, f.lot_price[lot])
+        paid += payment
+        lot = next_lot(f, lot, 1)
     if f.forced_in_cost > 0 or broken_at < NO_LIMIT:
-        for level in range(prices.shape[0]):
-            if f.forced_in_cost > 0 or prices[level] < broken_at:
+        for level in range(last + 1):
+            price = best + price_offset(level, n_prices, n_price_levels)
+            if f.forced_in_cost > 0 or price < broken_at:
                 quantity = 0
-                while quantity < f.max_quantity and allows_today(f, prices[level], quantity + 1, sold):
+                while quantity < f.max_quantity and allows_today(f, price, quantity + 1, sold):
                     quantity += 1
                 caps[level] = quantity
         return
-    i, slack = f.n_lots - 1, NO_LIMIT
-    for level in range(prices.shape[0] - 1, -1, -1):
-        price = prices[level]
-        while i >= 0 and f.lot_price[order[i]] > price:
-            lot = f.lot_quantity[order[i]]
-            slack = min(slack, money - paid - cost * lot)
-            paid -= lot * f.lot_price[order[i]]
-            i -= 1
-        caps[level] = max(0, min(caps[level], (money - paid) // (price + cost), slack // price))
+    slack = NO_LIMIT
+    lot = next_lot(f, -1, -1)
+    for level in range(last, -1, -1):
+        price = best + price_offset(level, n_prices, n_price_levels)
+        while lot >= 0 and f.lot_price[lot] > price:
+            slack = min(slack, money - paid - cost * f.lot_quantity[lot])
+            paid -= f.lot_quantity[lot] * f.lot_price[lot]
+            lot = next_lot(f, lot, -1)
+        caps[level] = max(0, min(f.max_quantity, (money - paid) // (price + cost), slack // price))

@@ -30,25 +30,33 @@ from scml_marl_env.actions import (
     QUANTITY,
     WAIT,
 )
-from scml_marl_env.kernels import kernel
-from scml_marl_env.layers.l1_bounds import price_offset
+from scml_marl_env.kernels import inlined, kernel, lean
 from scml_marl_env.layers.l1_factory import (
     ACTIVE,
     BUYS,
+    BUYS_RESERVED,
     COST,
+    DOLLARS,
     GOES_ON,
     HAS_OFFER,
     HOPE,
+    NEW_LEAD,
+    NEW_PRICE,
+    NEW_QUANTITY,
     OFFER_LEAD,
     OFFER_PRICE,
     OFFER_QUANTITY,
     OUT,
     PENDING,
+    ROOMS,
+    SALES_RESERVED,
     SENT_LEAD,
     SENT_PRICE,
     SENT_QUANTITY,
     Factory,
+    Scratch,
     look,
+    new_scratch,
 )
 from scml_marl_env.layers.l1_rooms import (
     NO_LIMIT,
@@ -56,6 +64,9 @@ from scml_marl_env.layers.l1_rooms import (
     allows_today,
     inputs_today,
     money_of,
+    price_offset,
+    purchase_fits,
+    sale_fits,
     whole,
     write_budgets,
     write_sale_rooms,
@@ -124,76 +135,139 @@ def settle(
         executed: int64 (K,), written.
         reason: int64 (K,), written, see `REASONS`.
     """
-    f = look(view, b)
     grid = Grid(quantities, n_price_levels, bounds)
+    settle_with(view, b, shield, grid, action, priority, executed, reason, new_scratch(view))
+
+
+@lean
+def settle_with(
+    view,
+    b: int,
+    shield: int,
+    grid: Grid,
+    action: np.ndarray,
+    priority: np.ndarray,
+    executed: np.ndarray,
+    reason: np.ndarray,
+    scratch: Scratch,
+) -> None:
+    """`settle` with the caller's memory."""
+    f = look(view, b, scratch)
     limits = no_limits(f)
+    n_buys, n_sales = 0, 0
     for k in range(action.shape[0]):
-        executed[k] = fit(f, k, grid, action[k], limits) if f.threads[k, ACTIVE] else WAIT
+        if not f.threads[k, ACTIVE]:
+            executed[k] = WAIT
+        elif note_contract(f, k, grid, action[k]) and _is_legal(f, k, grid, action[k]):
+            executed[k] = action[k]
+        else:
+            executed[k] = fit(f, k, grid, action[k], limits)
+        note_contract(f, k, grid, executed[k])
         reason[k] = OK if executed[k] == action[k] else ILLEGAL
+        n_buys += executed[k] >= ACCEPT and f.threads[k, BUYS] == 1
+        n_sales += executed[k] >= ACCEPT and f.threads[k, BUYS] == 0
     if shield != OFF:
-        _settle_purchases(f, shield, grid, priority, executed, reason)
-        _settle_sales(f, shield, grid, priority, executed, reason)
+        if n_buys > 0:
+            _settle_purchases(f, shield, grid, priority, executed, reason)
+        if n_sales > 0:
+            _settle_sales(f, shield, grid, priority, executed, reason)
 
 
-@kernel
+@inlined
 def no_limits(f: Factory) -> Limits:
-    n_leads = f.signed.shape[1]
-    return Limits(np.full(n_leads, NO_LIMIT, np.int64), np.full(n_leads, NO_LIMIT, np.int64), np.zeros(4, np.int64))
+    """Limits of an answer alone, in scratch memory."""
+    f.leads[ROOMS, :] = NO_LIMIT
+    f.leads[DOLLARS, :] = NO_LIMIT
+    f.lots[:] = 0
+    return Limits(f.leads[ROOMS], f.leads[DOLLARS], f.lots)
 
 
-@kernel
+@inlined
+def note_contract(f: Factory, k: int, grid: Grid, action: int) -> bool:
+    """Writes the contract that an answer of thread `k` may bring, zeros if none; False if it is outside the grid."""
+    on_grid = action < OFFER + f.signed.shape[1] * grid.quantities.shape[0] * grid.n_price_levels
+    lead, quantity, price = contract_of(f, k, grid, action if on_grid else END)
+    f.threads[k, NEW_LEAD], f.threads[k, NEW_QUANTITY], f.threads[k, NEW_PRICE] = lead, quantity, price
+    return on_grid
+
+
+@inlined
+def _is_legal(f: Factory, k: int, grid: Grid, action: int) -> bool:
+    """Whether the bounds allow an answer whose contract is noted: `fit` without limits would return it."""
+    row, thread, n_leads = grid.bounds[k], f.threads[k], f.signed.shape[1]
+    if action == ACCEPT:
+        return thread[HAS_OFFER] == 1 and row[CAN_ACCEPT] == 1
+    if action < OFFER:
+        return action == END
+    level, lead, quantity = (action - OFFER) % grid.n_price_levels, thread[NEW_LEAD], thread[NEW_QUANTITY]
+    if lead > row[LAST_LEAD] or level >= row[N_PRICES] or quantity > row[QUANTITY + lead]:
+        return False
+    if quantity * thread[NEW_PRICE] > row[QUANTITY + n_leads + lead]:
+        return False
+    return lead > 0 or quantity <= row[QUANTITY + 2 * n_leads + level]
+
+
+@lean
 def _settle_purchases(
     f: Factory, shield: int, grid: Grid, priority: np.ndarray, executed: np.ndarray, reason: np.ndarray
 ) -> None:
     """Reserves money by the day of delivery; today's lots have SCML's own test besides (see `cap_together`)."""
-    order = in_order(f, True, executed, priority)
-    if order.size == 0:
-        return
-    limits, reserved = no_limits(f), np.zeros(f.signed.shape[1], np.int64)
+    limits, reserved, n = no_limits(f), f.leads[BUYS_RESERVED], write_order(f, True, executed, priority)
+    reserved[:] = 0
     open_lots(f, limits.lots, reserved)
     for k in range(executed.shape[0]):
-        if not f.threads[k, BUYS]:
-            lead, quantity, _ = contract_of(f, k, grid, executed[k])
-            limits.lots[SOLD] += quantity if lead == 0 else 0
+        if not f.threads[k, BUYS] and f.threads[k, NEW_LEAD] == 0:
+            limits.lots[SOLD] += f.threads[k, NEW_QUANTITY]
     money = money_of(f, shield)
-    for k in order:
-        write_budgets(money, reserved, limits.dollars)
-        chosen = executed[k]
-        executed[k] = fit(f, k, grid, chosen, limits)
-        _mark(k, chosen, executed[k], grid, reason)
-        lead, quantity, price = contract_of(f, k, grid, executed[k])
-        reserve_purchase(lead, quantity, price, limits.lots, reserved)
+    for i in range(n):
+        k = f.order[i]
+        thread = f.threads[k]
+        lead, quantity, price = thread[NEW_LEAD], thread[NEW_QUANTITY], thread[NEW_PRICE]
+        fits = purchase_fits(money, reserved, lead, quantity * price)
+        if not fits or (lead == 0 and cap_together(f, price, quantity, limits.lots) < quantity):
+            write_budgets(money, reserved, limits.dollars)
+            _refit(f, k, grid, limits, executed, reason)
+        reserve_purchase(thread[NEW_LEAD], thread[NEW_QUANTITY], thread[NEW_PRICE], limits.lots, reserved)
 
 
-@kernel
+@lean
 def _settle_sales(
     f: Factory, shield: int, grid: Grid, priority: np.ndarray, executed: np.ndarray, reason: np.ndarray
 ) -> None:
     """Reserves items by the day of delivery; today counts on the inputs that the settled purchases leave possible."""
-    order = in_order(f, False, executed, priority)
-    if order.size == 0:
-        return
-    limits, reserved = no_limits(f), np.zeros(f.signed.shape[1], np.int64)
+    limits, reserved, n = no_limits(f), f.leads[SALES_RESERVED], write_order(f, False, executed, priority)
+    reserved[:] = 0
     hoped = 0
     for k in range(executed.shape[0]):
-        if f.threads[k, PENDING] and not f.threads[k, BUYS]:
-            reserved[f.threads[k, SENT_LEAD]] += f.threads[k, SENT_QUANTITY]
-        lead, quantity, _ = contract_of(f, k, grid, executed[k])
-        hoped += hope_after(f, k, executed[k], lead, quantity)
+        thread = f.threads[k]
+        if thread[PENDING] and not thread[BUYS]:
+            reserved[thread[SENT_LEAD]] += thread[SENT_QUANTITY]
+        hoped += hope_after(f, k, executed[k], thread[NEW_LEAD], thread[NEW_QUANTITY])
     inputs = inputs_today(f, shield, hoped)
-    for k in order:
-        write_sale_rooms(f, shield, inputs, reserved, limits.rooms)
-        chosen = executed[k]
-        executed[k] = fit(f, k, grid, chosen, limits)
-        _mark(k, chosen, executed[k], grid, reason)
-        lead, quantity, _ = contract_of(f, k, grid, executed[k])
-        reserved[lead] += quantity
+    for i in range(n):
+        k = f.order[i]
+        thread = f.threads[k]
+        if not sale_fits(f, shield, inputs, reserved, thread[NEW_LEAD], thread[NEW_QUANTITY], limits.rooms):
+            write_sale_rooms(f, shield, inputs, reserved, limits.rooms)
+            _refit(f, k, grid, limits, executed, reason)
+        reserved[thread[NEW_LEAD]] += thread[NEW_QUANTITY]
 
 
-@kernel
-def in_order(f: Factory, buying: bool, executed: np.ndarray, priority: np.ndarray) -> np.ndarray:
-    """Slots of the side's acceptances by descending priority (equals by slot), then of its offers by slot."""
-    order, n = np.empty(executed.shape[0], np.int64), 0
+@lean
+def _refit(f: Factory, k: int, grid: Grid, limits: Limits, executed: np.ndarray, reason: np.ndarray) -> None:
+    """Replaces an answer of thread `k` that does not fit, and notes why."""
+    chosen = executed[k]
+    executed[k] = fit(f, k, grid, chosen, limits)
+    note_contract(f, k, grid, executed[k])
+    _mark(k, chosen, executed[k], grid, reason)
+
+
+@inlined
+def write_order(f: Factory, buying: bool, executed: np.ndarray, priority: np.ndarray) -> int:
+    """Writes into `f.order`, and counts, the slots of the side's acceptances by descending priority (equals by slot),
+    then of its offers by slot.
+    """
+    order, n = f.order, 0
     for k in range(executed.shape[0]):
         if executed[k] == ACCEPT and f.threads[k, BUYS] == buying:
             j = n
@@ -206,10 +280,10 @@ def in_order(f: Factory, buying: bool, executed: np.ndarray, priority: np.ndarra
         if executed[k] >= OFFER and f.threads[k, BUYS] == buying:
             order[n] = k
             n += 1
-    return order[:n]
+    return n
 
 
-@kernel
+@inlined
 def contract_of(f: Factory, k: int, grid: Grid, action: int) -> tuple[int, int, int]:
     """(lead, quantity, price) of the contract that an answer may bring; zeros if none."""
     if action == ACCEPT:
@@ -221,14 +295,14 @@ def contract_of(f: Factory, k: int, grid: Grid, action: int) -> tuple[int, int, 
     return lead, grid.quantities[index], price_at(grid, k, level)
 
 
-@kernel
+@inlined
 def price_at(grid: Grid, k: int, level: int) -> int:
     """Dollars of a price level of thread `k`."""
     row = grid.bounds[k]
     return row[BEST_PRICE] + row[PRICE_SIGN] * price_offset(level, row[N_PRICES], grid.n_price_levels)
 
 
-@kernel
+@inlined
 def hope_after(f: Factory, k: int, operation: int, lead: int, quantity: int) -> int:
     """Items that buy thread `k` can still bring today after the window, in the worst case over our offers' fates.
 
@@ -251,7 +325,7 @@ def hope_after(f: Factory, k: int, operation: int, lead: int, quantity: int) -> 
     return quantity
 
 
-@kernel
+@lean
 def open_lots(f: Factory, lots: np.ndarray, reserved: np.ndarray) -> None:
     """Fills `lots` with what is signed and pending for today, and `reserved` with the dollars of pending purchases."""
     lots[PAID] = f.signed[COST, 0] + f.forced_in_cost
@@ -260,14 +334,15 @@ def open_lots(f: Factory, lots: np.ndarray, reserved: np.ndarray) -> None:
         lots[LARGEST] = max(lots[LARGEST], f.lot_quantity[i])
     if f.forced_in_cost > 0:  # else stock is free: it comes first in SCML's test and no purchase changes its part
         lots[LARGEST] = max(lots[LARGEST], f.stock + f.forced_in)
-    for thread in f.threads:
+    for k in range(f.threads.shape[0]):
+        thread = f.threads[k]
         if thread[PENDING] and thread[BUYS]:
             reserve_purchase(thread[SENT_LEAD], thread[SENT_QUANTITY], thread[SENT_PRICE], lots, reserved)
         elif thread[PENDING] and thread[SENT_LEAD] == 0:
             lots[SOLD] += thread[SENT_QUANTITY]
 
 
-@kernel
+@inlined
 def reserve_purchase(lead: int, quantity: int, price: int, lots: np.ndarray, reserved: np.ndarray) -> None:
     """Notes a purchase that may come true; a quantity of 0 is none."""
     reserved[lead] += quantity * price
@@ -277,7 +352,7 @@ def reserve_purchase(lead: int, quantity: int, price: int, lots: np.ndarray, res
         lots[LARGEST] = max(lots[LARGEST], quantity)
 
 
-@kernel
+@inlined
 def cap_together(f: Factory, price: int, quantity: int, lots: np.ndarray) -> int:
     """Largest purchase for today, up to `quantity`, that fits beside the other new lots.
 
@@ -292,10 +367,10 @@ def cap_together(f: Factory, price: int, quantity: int, lots: np.ndarray) -> int
         return quantity
     money = whole(f.balance) - lots[PAID]
     left = money - f.unit_cost * lots[LARGEST]
-    return 0 if left < 0 else min(quantity, money // (price + f.unit_cost), left // price)
+    return 0 if left < 0 else min(quantity, money // (price + f.unit_cost), left // max(1, price))
 
 
-@kernel
+@lean
 def fit(f: Factory, k: int, grid: Grid, action: int, limits: Limits) -> int:
     """The answer itself if the bounds of thread `k` and the limits allow it, else the nearest one that they do."""
     n_quantities, n_leads = grid.quantities.shape[0], limits.rooms.shape[0]
@@ -334,7 +409,7 @@ def fit(f: Factory, k: int, grid: Grid, action: int, limits: Limits) -> int:
     return END
 
 
-@kernel
+@inlined
 def largest_index(quantities: np.ndarray, most: int) -> int:
     """Index of the largest quantity up to `most`, -1 if there is none."""
     index = quantities.shape[0] - 1
@@ -343,7 +418,7 @@ def largest_index(quantities: np.ndarray, most: int) -> int:
     return index
 
 
-@kernel
+@inlined
 def nearest_level(grid: Grid, k: int, price: int) -> int:
     """The price level nearest to `price`, the lower one on a tie (`ActionGrid.nearest_level`)."""
     best = 0
@@ -353,7 +428,7 @@ def nearest_level(grid: Grid, k: int, price: int) -> int:
     return best
 
 
-@kernel
+@inlined
 def _mark(k: int, chosen: int, executed: int, grid: Grid, reason: np.ndarray) -> None:
     """Notes why the joint rule changed an answer; an illegal one stays ILLEGAL."""
     if executed == chosen or reason[k] == ILLEGAL:

@@ -86,6 +86,7 @@ class _Lean:
     # The world asks for a folder only through this attribute and writes nothing where it is None.
     _extra_folder = property(lambda self: None, lambda self, value: None)
 
+    conserving = False  # whether production consumes stock
     after_day: Callable[[], None] | None = None  # called when the results of a day stand
     n_failed_negotiations = 0  # aborted because a negotiator raised, which SCML counts nowhere
     unsigned_contracts: Any
@@ -130,6 +131,8 @@ class _Conserving:
 
     The official simulator only adds, max(0, inputs - produced), and never subtracts (SEMANTICS.md e).
     """
+
+    conserving = True
 
     def simulation_step(self, stage: int = 0) -> Any:
         result = super().simulation_step(stage)  # type: ignore[misc]

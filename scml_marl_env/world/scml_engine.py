@@ -8,58 +8,21 @@ engine that is dropped takes its greenlet, its world and their memory with it.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 
 import greenlet
 import numpy as np
 
-from scml_marl_env.agent import Answer, WindowAgent
+from scml_marl_env.agent import WindowAgent
 from scml_marl_env.awi_view import AwiView
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.features import LIMIT
-from scml_marl_env.layers.l1_shield import Shortfall, attribute_shortfall
+from scml_marl_env.layers.l1_shield import attribute_shortfall
 from scml_marl_env.view import FactoryView, empty_view
 from scml_marl_env.world.draw import WorldDraw, draw
+from scml_marl_env.world.engine import Answer, Bankrupt, DayResult, Event, Over, Window
 from scml_marl_env.world.official import build
 from scml_marl_env.world.rng import GlobalRandomness
-
-
-class Window(NamedTuple):
-    """`factory` has threads that wait for its answer, see `on_turn` in its view."""
-
-    factory: int
-
-
-class Bankrupt(NamedTuple):
-    """`factory` went bankrupt yesterday: it will have no more windows."""
-
-    factory: int
-
-
-class Over(NamedTuple):
-    """The run is over. `error` is what stopped it early, None at its natural end."""
-
-    error: str | None
-
-
-Event = Window | Bankrupt | Over
-
-
-class DayResult(NamedTuple):
-    """What the simulator settled at the end of a day; items and dollars. `due_to` splits the shortfall."""
-
-    day: int
-    balance: float
-    profit: float
-    stock: int
-    bought: int
-    sold: int
-    produced: int
-    shortfall: int
-    due_to: Shortfall
-    shortfall_penalty: float
-    storage_cost: float
-    disposal_cost: float
 
 
 @dataclass
@@ -126,6 +89,7 @@ class ScmlEngine:
         n_factories: controlled factories of the current world (F, unless `controlled="all"` drew fewer).
         results: for each factory, the `DayResult` of every finished day.
         world: the SCML world, for inspection; never needed to play.
+        on_build: called with each new world before it is played, to listen to it.
     """
 
     def __init__(self, config: EnvConfig) -> None:
@@ -135,6 +99,7 @@ class ScmlEngine:
         self.results: list[list[DayResult]] = []
         self.world: Any = None
         self.drawn: WorldDraw | None = None
+        self.on_build: Callable[[Any], None] | None = None
         self._simulation: Any = None
         self._randomness: GlobalRandomness | None = None
         self._bridge: _Bridge | None = None
@@ -149,9 +114,11 @@ class ScmlEngine:
             array[:] = 0
         bridge = _Bridge(self.view, self.config.inventory == "conserving", self.results)
         self._bridge = bridge
-        self._randomness = GlobalRandomness(seed + 1)
-        with self._randomness:
+        with GlobalRandomness(self.drawn.world_seed + 1):  # SCML's constructor draws the daily penalties
             self.world = build(self.drawn, self.config, _BridgeAgent)
+        if self.on_build is not None:
+            self.on_build(self.world)
+        self._randomness = GlobalRandomness(seed + 1)
         ids = list(self.world.agents)
         self._ids = [ids[index] for index in self.drawn.controlled]
         for factory, agent_id in enumerate(self._ids):
@@ -163,9 +130,14 @@ class ScmlEngine:
 
     def resume(self, answers: Mapping[int, Answer] | None = None) -> Event:
         """Answers the last event (slot -> Answer for a window, None otherwise) and plays to the next one."""
-        if self._simulation is None or self._simulation.dead:
+        if not self.is_running:
             raise RuntimeError("The simulation is over; call reset() first.")
         return self._switch(answers)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the run goes on: `resume` may be called."""
+        return self._simulation is not None and not self._simulation.dead
 
     def partners_of(self, factory: int) -> list[str]:
         """SCML ids of the partners of a factory, in the order of its slots."""

@@ -70,13 +70,14 @@ def test_the_network_sees_the_rows_of_active_agents_only(name, monkeypatch):
 def test_a_team_is_valued_once_whatever_its_number_of_agents():
     env = GridWorld(n_worlds=8)
     learner = LEARNERS["mappo"](env, SMALL)
-    rows = []
-    original = learner.critic.forward
-    learner.critic.forward = lambda x: (rows.append(len(x)), original(x))[1]
+    valued, learnt = [], []
+    forward, backward = learner.critic.forward, learner._critic_side.backward
+    learner.critic.forward = lambda x: (valued.append(len(x)), forward(x))[1]
+    learner._critic_side.backward = lambda source, j, *rest: (learnt.append(len(j)), backward(source, j, *rest))[1]
     buffer = rollout(env, learner)
     learner.update(buffer, progress=0.0)
     teams = buffer.active.reshape(16, 8, env.n_teams, -1).any(-1).sum()
-    assert rows[0] == rows[-1] == teams and env.n_agents > env.n_teams
+    assert valued[0] == learnt[-1] == teams and env.n_agents > env.n_teams
 
 
 def test_early_stop_ends_the_epochs_once_the_policy_has_moved_too_far():

@@ -102,7 +102,8 @@ def test_a_purchase_for_today_gives_way_to_a_sale_of_today_that_the_money_could_
     )  # fmt: skip
     view.trading_price[0], view.price_low[0], view.price_high[0] = (9.5, 20.0), (9, 19), (10, 21)
     lots = 10
-    view = view._replace(lot_quantity=np.ones((1, lots), np.int64), lot_price=np.full((1, lots), 10))
+    view = view._replace(lots=np.zeros((1, 2, lots), np.int32))
+    view.lot_quantity[:], view.lot_price[:] = 1, 10
     view.n_lots[0], view.signed_in[0, 0], view.signed_cost[0, 0] = lots, 10, 100
     for name in ("exists", "alive", "on_turn"):
         getattr(view, name)[:] = True

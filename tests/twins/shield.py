@@ -2,6 +2,8 @@
 
 import math
 
+from scml_marl_env.view import FIELDS
+
 OFF, FEASIBLE, COVERED = 0, 1, 2
 WAIT, END, ACCEPT, OFFER = 0, 1, 2, 3
 SHARES = 1024
@@ -11,8 +13,8 @@ class Slow:
     """One factory of a view as Python numbers and lists, and every rule about it."""
 
     def __init__(self, view, b=0):
-        for name, array in view._asdict().items():
-            setattr(self, name, array[b].tolist())
+        for name in FIELDS:
+            setattr(self, name, getattr(view, name)[b].tolist())
         self.n, self.leads, self.slots = self.n_lines, len(self.signed_in), len(self.exists)
         self.arrivals = [q + (self.exogenous_in if d == 0 else 0) for d, q in enumerate(self.signed_in)]
         self.due = [q + (self.exogenous_out if d == 0 else 0) for d, q in enumerate(self.signed_out)]

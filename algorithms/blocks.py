@@ -1,0 +1,283 @@
+"""Loss and gradient of actor and critic on a CPU, in blocks of rows that stay in the cache.
+
+What autograd computes, written out: it differs by rounding only (tests/algorithms/test_blocks.py). Three things make it
+fast: a minibatch passes through all layers block by block, so that no activation goes to main memory; the products are
+oneDNN's (algorithms.dense); everything between them is one compiled loop each (algorithms.kernels).
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from algorithms import kernels
+from algorithms.dense import linear, product
+from algorithms.heads import FactoredHead
+from algorithms.losses import clipped_objective, squared_error
+from algorithms.networks import Actor, Critic
+
+BLOCK = 2048  # rows: 64 activations of them fill half a megabyte
+
+
+class PolicyRows(Protocol):
+    """What the actor learns from: R decisions of a rollout."""
+
+    @property
+    def observation(self) -> Tensor:
+        """float32 (T E, N, D)"""
+
+    @property
+    def rows(self) -> Tensor:
+        """int64 (R,), flat indices into (T E, N)"""
+
+    @property
+    def legal(self) -> Tensor:
+        """What the method `legal` returned."""
+
+    @property
+    def action(self) -> Tensor:
+        """int64 (R,)"""
+
+    @property
+    def log_prob(self) -> Tensor:
+        """float32 (R,), when chosen"""
+
+
+class AutogradActor:
+    """Any actor on any device."""
+
+    def __init__(self, actor: Actor) -> None:
+        self.actor = actor
+
+    def legal(self, bounds: Tensor, action: Tensor) -> Tensor:
+        """Returns what `backward` needs to know of the bounds (n, M) along the actions (n,)."""
+        return self.actor.head.legal(bounds, action)
+
+    def backward(self, batch: PolicyRows, i: Tensor, advantage: Tensor, clip: float, bonus: float) -> Tensor:
+        """Writes the gradient of loss - bonus * entropy on the decisions `i` into the actor's parameters.
+
+        Args:
+            batch: the rollout.
+            i: int64 (n,), which of its decisions.
+            advantage: float32 (R,).
+            clip: half-width of the trusted interval of the probability ratio.
+            bonus: weight of the entropy.
+
+        Returns:
+            (4,): loss, entropy, KL estimate, share of clipped rows.
+        """
+        self.actor.zero_grad()
+        observation = batch.observation.flatten(0, 1)[batch.rows[i]]
+        log_prob, entropy = self.actor.evaluate(observation, batch.legal[i], batch.action[i])
+        loss, kl, clipped = clipped_objective(log_prob, batch.log_prob[i], advantage[i], clip)
+        disorder = entropy.mean()
+        (loss - bonus * disorder).backward()
+        return torch.stack([loss, disorder, kl, clipped]).detach()
+
+
+class AutogradCritic:
+    """Any critic on any device."""
+
+    def __init__(self, critic: nn.Module) -> None:
+        self.critic = critic
+
+    def backward(self, source: Tensor, j: Tensor, old: Tensor, target: Tensor, clip: float | None) -> Tensor:
+        """Writes the gradient of the squared error into the critic's parameters and returns the loss, a scalar.
+
+        Args:
+            source: float32 (B, ...), rows of the critic's input.
+            j: int64 (n,), which of them.
+            old, target: float32 (n,), normalised values from before the update, and what they should have been.
+            clip: see `losses.squared_error`.
+        """
+        self.critic.zero_grad()
+        loss = squared_error(self.critic(source[j]), old, target, clip)
+        loss.backward()
+        return loss.detach()
+
+
+class BlockedTorso:
+    """Forward and backward of a `networks.Torso`."""
+
+    def __init__(self, torso: nn.Sequential) -> None:
+        self.layers = [layer for layer in torso if isinstance(layer, nn.Linear)]
+        self.activation = "tanh" if any(isinstance(layer, nn.Tanh) for layer in torso) else "relu"
+        self._unactivate = kernels.tanh_gradient if self.activation == "tanh" else kernels.relu_gradient
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Returns the input (n, D) and the output of each layer."""
+        outputs = [x]
+        for layer in self.layers:
+            outputs.append(linear(outputs[-1], layer.weight, layer.bias, self.activation))
+        return outputs
+
+    def backward(self, gradient: Tensor, outputs: list[Tensor]) -> None:
+        """Adds to the layers' gradients, given that by the last output, which is overwritten."""
+        for k in reversed(range(len(self.layers))):
+            layer = self.layers[k]
+            self._unactivate(gradient.numpy(), outputs[k + 1].numpy(), grad(layer.bias).numpy())
+            grad(layer.weight).add_(product(gradient.t(), outputs[k]))
+            if k:
+                gradient = product(gradient, layer.weight)
+
+
+class BlockedActor:
+    """An actor with a `FactoredHead` on a CPU; the same two methods as `AutogradActor`.
+
+    Within a minibatch the offers come first, so that the rows of a block that have a lead, a price and a quantity are
+    its first ones and need no gathering.
+    """
+
+    def __init__(self, actor: Actor) -> None:
+        self.actor, self.torso = actor, BlockedTorso(actor.torso)
+        assert isinstance(actor.head, FactoredHead)
+        self.head = actor.head
+
+    def legal(self, bounds: Tensor, action: Tensor) -> Tensor:
+        """Returns int64 (n, 4): the masks of operation, lead, price and quantity as bits."""
+        return self.head.legal_bits(bounds, action)
+
+    @torch.no_grad()
+    def backward(self, batch: PolicyRows, i: Tensor, advantage: Tensor, clip: float, bonus: float) -> Tensor:
+        """As `AutogradActor.backward`."""
+        zero_gradients(self.actor)
+        arrays = (i, batch.rows, batch.legal, batch.action, batch.log_prob, advantage)
+        order, decided, bits, action, log_prob, gains = (array.numpy() for array in arrays)
+        n_offers, rows, legal, choice, old, gain = kernels.minibatch(
+            order, decided, bits, action, log_prob, gains, self.head.n_quantities, self.head.n_prices
+        )
+        source, sums = batch.observation.flatten(0, 1), np.zeros(4)
+        for start in range(0, len(rows), BLOCK):
+            part = slice(start, min(start + BLOCK, len(rows)))
+            x = self.actor.scale(source.index_select(0, torch.from_numpy(rows[part])))
+            outputs = self.torso.forward(x)
+            k = min(max(n_offers - start, 0), len(x))
+            gradient = self._head(
+                outputs[-1],
+                k,
+                legal[:, part],
+                choice[:, part],
+                old[part],
+                gain[part],
+                (clip, bonus, 1 / len(rows)),
+                sums,
+            )
+            self.torso.backward(gradient, outputs)
+        if not n_offers:  # as autograd leaves what it did not touch: Adam then keeps its hands off
+            for unused in list(self.head.children())[1:]:
+                unused.zero_grad()
+        return torch.from_numpy(sums / len(rows)).float()
+
+    def _head(
+        self,
+        features: Tensor,
+        k: int,
+        legal: np.ndarray,
+        choice: np.ndarray,
+        old: np.ndarray,
+        gain: np.ndarray,
+        weights: tuple[float, float, float],
+        sums: np.ndarray,
+    ) -> Tensor:
+        """Adds to the head's gradients, and loss, entropy, KL and clipped rows to `sums`.
+
+        The first `k` rows are offers.
+
+        Returns:
+            float32 (n, H), the gradient by the features.
+        """
+        head, (clip, bonus, weight) = self.head, weights
+        inputs = [features]
+        layers = [head.operation]
+        if k:
+            given_lead, given_price = torch.empty_like(features[:k]), torch.empty_like(features[:k])
+            kernels.given(features.numpy(), head.lead_embedding.weight.numpy(), choice[1], given_lead.numpy())
+            kernels.given(given_lead.numpy(), head.price_embedding.weight.numpy(), choice[2], given_price.numpy())
+            inputs += [features[:k], given_lead, given_price]
+            layers += [head.lead, head.price, head.quantity]
+        log_prob, entropy = np.zeros(len(features), np.float32), np.zeros(len(features), np.float32)
+        slopes, means = [], []  # of the factors: logits, then their gradients; probabilities; means
+        probabilities = []
+        for f, (x, layer) in enumerate(zip(inputs, layers, strict=True)):
+            logits = (linear(layer.weight, x) + layer.bias[:, None]).numpy()  # (C, n), see kernels
+            probability, mean = np.empty_like(logits), np.empty(len(x), np.float32)
+            kernels.categorical(logits, legal[f], choice[f], probability, mean, log_prob, entropy)
+            slopes.append(logits)
+            probabilities.append(probability)
+            means.append(mean)
+        by_log_prob = np.empty_like(log_prob)
+        loss, kl, clipped = kernels.policy_loss(log_prob, old, gain, clip, weight, by_log_prob)
+        sums += (loss, entropy.sum(dtype=np.float64), kl, clipped)
+        gradients = []
+        for f, (x, layer) in enumerate(zip(inputs, layers, strict=True)):
+            kernels.categorical_gradient(
+                slopes[f], probabilities[f], means[f], choice[f], by_log_prob, np.float32(-bonus * weight)
+            )
+            slope = torch.from_numpy(slopes[f])
+            grad(layer.weight).add_(product(slope, x))
+            grad(layer.bias).add_(slope.sum(1))
+            gradients.append(product(slope.t(), layer.weight))
+        if k:
+            by_features, by_lead, by_given_lead, by_given_price = gradients
+            for by_output, out, embedding, chosen, by_input in (
+                (by_given_price, given_price, head.price_embedding, choice[2], by_given_lead),
+                (by_given_lead, given_lead, head.lead_embedding, choice[1], by_lead),
+            ):
+                kernels.given_gradient(by_output.numpy(), out.numpy(), chosen, grad(embedding.weight).numpy())
+                by_input += by_output
+            by_features[:k] += by_lead
+        return gradients[0]
+
+
+class BlockedCritic:
+    """A `networks.Critic` on a CPU; the same method as `AutogradCritic`."""
+
+    def __init__(self, critic: Critic) -> None:
+        self.critic, self.torso = critic, BlockedTorso(critic.torso)
+
+    @torch.no_grad()
+    def backward(self, source: Tensor, j: Tensor, old: Tensor, target: Tensor, clip: float | None) -> Tensor:
+        """As `AutogradCritic.backward`."""
+        zero_gradients(self.critic)
+        layer, loss, n = self.critic.value, 0.0, len(j)
+        for start in range(0, n, BLOCK):
+            part = slice(start, min(start + BLOCK, n))
+            outputs = self.torso.forward(self.critic.scale(source.index_select(0, j[part])))
+            value = linear(outputs[-1], layer.weight, layer.bias).squeeze(-1)
+            slope = torch.empty_like(value)
+            arrays = (value.numpy(), old[part].numpy(), target[part].numpy())
+            loss += kernels.value_loss(*arrays, -1.0 if clip is None else clip, 1 / n, slope.numpy())
+            grad(layer.weight).add_(slope @ outputs[-1])
+            grad(layer.bias).add_(slope.sum())
+            self.torso.backward(torch.outer(slope, layer.weight[0]), outputs)
+        return torch.tensor(loss / n)
+
+
+def actor_side(actor: Actor, blocked: bool) -> AutogradActor | BlockedActor:
+    """Returns what computes the actor's gradients: in blocks if asked for, on a CPU, and where the head has factors."""
+    on_cpu = all(parameter.device.type == "cpu" for parameter in actor.parameters())
+    possible = on_cpu and isinstance(actor.head, FactoredHead) and actor.head.packs
+    return BlockedActor(actor) if blocked and possible else AutogradActor(actor)
+
+
+def critic_side(critic: nn.Module, blocked: bool) -> AutogradCritic | BlockedCritic:
+    """Returns what computes the critic's gradients: in blocks if asked for, on a CPU, and where rows are plain."""
+    if blocked and isinstance(critic, Critic) and critic.value.weight.device.type == "cpu":
+        return BlockedCritic(critic)
+    return AutogradCritic(critic)
+
+
+def zero_gradients(module: nn.Module) -> None:
+    """Sets every gradient to zeros, where autograd would start from None."""
+    for parameter in module.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        else:
+            parameter.grad.zero_()
+
+
+def grad(parameter: Tensor) -> Tensor:
+    """Returns the gradient of a parameter, after `zero_gradients`."""
+    assert parameter.grad is not None
+    return parameter.grad

@@ -1,0 +1,329 @@
+"""Compiled kernels of the policy on a CPU: masked categoricals, forward and backward, many rows at once.
+
+Arrays of one factor are laid out (C, n), choices first: a loop over rows then runs along memory and becomes SIMD code,
+which a loop over 4 to 20 choices does not. What is legal is one integer a row, bit c for choice c. The slow twins are
+`algorithms.distribution` and `algorithms.losses`.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+MAX_CHOICES = 63  # bits of a mask
+TILE = 256  # rows that are worked on at once: their choices stay in the L1 cache
+f32 = np.float32
+LOWEST = f32(-1e30)
+BELOW_ONE = f32(1 - 2**-24)
+
+LOG2E, ROUND = f32(1.4426950408889634), f32(12582912.0)  # x + 1.5 * 2^23 rounds x to an integer, kept in its low bits
+LN2_HIGH, LN2_LOW, LEAST = f32(0.693359375), f32(-2.12194440e-4), f32(-87.0)
+E2, E3, E4 = f32(0.5), f32(1.6666665459e-1), f32(4.1665795894e-2)
+E5, E6, E7 = f32(8.3334519073e-3), f32(1.3981999507e-3), f32(1.9875691500e-4)
+T_MOST = f32(9)
+T1, T3, T5, T7 = (
+    f32(4.89352455891786e-03),
+    f32(6.37261928875436e-04),
+    f32(1.48572235717979e-05),
+    f32(5.12229709037114e-08),
+)
+T9, T11, T13 = f32(-8.60467152213735e-11), f32(2.00018790482477e-13), f32(-2.76076847742355e-16)
+T0, T2, T4, T6 = (
+    f32(4.89352518554385e-03),
+    f32(2.26843463243900e-03),
+    f32(1.18534705686654e-04),
+    f32(1.19825839466702e-06),
+)
+ONE, ZERO = f32(1), f32(0)
+
+compiled = njit(cache=True, nogil=True, error_model="numpy")  # no check of divisors: it would keep loops from SIMD
+inlined = njit(inline="always", error_model="numpy")
+
+
+@intrinsic
+def _power_of_two(typing_context: Any, rounded: Any) -> Any:
+    """Returns 2^k for rounded = ROUND + k: moves k into the exponent's bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        integer = ir.IntType(32)
+        bits = builder.bitcast(arguments[0], integer)
+        bits = builder.add(builder.shl(bits, ir.Constant(integer, 23)), ir.Constant(integer, 0x3F800000))
+        return builder.bitcast(bits, ir.FloatType())
+
+    return types.float32(types.float32), generate
+
+
+@inlined
+def exp(x):
+    """Returns e^x of a float32 <= 0 to a few units in the last place (Cephes' expf); e^-87 for anything lower."""
+    x = max(x, LEAST)
+    rounded = x * LOG2E + ROUND
+    k = rounded - ROUND
+    r = x - k * LN2_HIGH - k * LN2_LOW
+    p = ((((E7 * r + E6) * r + E5) * r + E4) * r + E3) * r + E2
+    return (p * r * r + r + ONE) * _power_of_two(rounded)  # type: ignore[call-arg]
+
+
+@inlined
+def tanh(x):
+    """Returns tanh of a float32 to a few units in the last place (the rational function of Eigen)."""
+    x = min(max(x, -T_MOST), T_MOST)
+    y = x * x
+    above = x * ((((((T13 * y + T11) * y + T9) * y + T7) * y + T5) * y + T3) * y + T1)
+    return min(max(above / (((T6 * y + T4) * y + T2) * y + T0), -ONE), ONE)
+
+
+@compiled
+def pack(mask: np.ndarray) -> np.ndarray:
+    """Returns int64 (n,), bit c set where mask[i, c], from bool (n, C); C <= 63."""
+    n, n_choices = mask.shape
+    bits = np.empty(n, np.int64)
+    for i in range(n):
+        word = np.int64(0)
+        for c in range(n_choices):
+            word |= np.int64(mask[i, c]) << c
+        bits[i] = word
+    return bits
+
+
+@compiled
+def pack_up_to(cap: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Returns int64 (n,), bit c set where values[c] <= cap[i]; `values` ascend."""
+    bits = np.empty(cap.size, np.int64)
+    for i in range(cap.size):
+        word = np.int64(0)
+        for c in range(values.size):
+            word |= np.int64(values[c] <= cap[i]) << c
+        bits[i] = word
+    return bits
+
+
+@compiled
+def draw(logits: np.ndarray, bits: np.ndarray, uniform: np.ndarray, greedy: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Chooses one legal choice a row, by inverse transform of a number from [0, 1), or the likeliest if `greedy`.
+
+    Args:
+        logits: float32 (C, >= n).  bits: int64 (n,), not 0.  uniform: float32 (n,); not read if greedy.
+
+    Returns:
+        choice int64 (n,), and its log p float32 (n,).
+    """
+    n_choices, n = logits.shape[0], bits.size
+    choice, log_prob = np.empty(n, np.int64), np.empty(n, f32)
+    e, z = np.empty((n_choices, TILE), f32), np.empty((n_choices, TILE), f32)
+    total, best, level, taken = np.empty(TILE, f32), np.empty(TILE, f32), np.empty(TILE, f32), np.empty(TILE, np.int32)
+    for start in range(0, n, TILE):
+        m = min(TILE, n - start)
+        _softmax(logits, bits, start, m, z, e, total, best)
+        if greedy:
+            for i in range(m):
+                best[i], taken[i] = LOWEST, 0
+            for c in range(n_choices):
+                for i in range(m):
+                    higher = z[c, i] > best[i]
+                    taken[i] = np.int32(c) if higher else taken[i]
+                    best[i] = z[c, i] if higher else best[i]
+        else:
+            for i in range(m):
+                level[i] = min(uniform[start + i], BELOW_ONE) * total[i]
+                level[i] = min(level[i], total[i] * BELOW_ONE)
+                best[i], taken[i] = ZERO, 0
+            for c in range(n_choices):
+                for i in range(m):
+                    best[i] += e[c, i]
+                    taken[i] += np.int32(1) if best[i] <= level[i] else np.int32(0)
+        for i in range(m):
+            choice[start + i] = taken[i]
+            log_prob[start + i] = z[taken[i], i] - math.log(total[i])
+    return choice, log_prob
+
+
+@compiled
+def categorical(logits, bits, choice, probability, mean, log_prob, entropy):
+    """Adds log p of each row's choice to `log_prob` and the entropy to `entropy`, both float32 (>= n,).
+
+    With z = logit - max, S = sum of exp(z) over legal choices, mean = sum of p z:
+
+        log p(choice) = z_choice - log S        entropy = log S - mean
+
+    Args:
+        logits: float32 (C, n), replaced by z, and LOWEST where not legal.
+        bits, choice: int64 (>= n,).
+        probability, mean: float32 (C, n) and (n,), written for `categorical_gradient`.
+    """
+    n_choices, n = logits.shape
+    e, z = np.empty((n_choices, TILE), f32), np.empty((n_choices, TILE), f32)
+    total, best, average = np.empty(TILE, f32), np.empty(TILE, f32), np.empty(TILE, f32)
+    for start in range(0, n, TILE):
+        m = min(TILE, n - start)
+        _softmax(logits, bits, start, m, z, e, total, best)
+        for i in range(m):
+            average[i] = ZERO
+        for c in range(n_choices):
+            for i in range(m):
+                average[i] += e[c, i] * z[c, i]
+        for i in range(m):
+            log_total = f32(math.log(total[i]))
+            best[i] = ONE / total[i]
+            mean[start + i] = average[i] * best[i]
+            log_prob[start + i] += z[choice[start + i], i] - log_total
+            entropy[start + i] += log_total - average[i] * best[i]
+        for c in range(n_choices):
+            for i in range(m):
+                probability[c, start + i] = e[c, i] * best[i]
+            logits[c, start : start + m] = z[c, :m]
+
+
+@inlined
+def _softmax(logits, bits, start, m, z, e, total, best):
+    """Writes z, e = exp(z) (0 where not legal) and its sum for rows start .. start + m."""
+    for i in range(m):
+        best[i], total[i] = LOWEST, ZERO
+    for c in range(logits.shape[0]):
+        for i in range(m):
+            x = logits[c, start + i] if (bits[start + i] >> c) & 1 else LOWEST
+            z[c, i] = x
+            best[i] = max(best[i], x)
+    for c in range(logits.shape[0]):
+        for i in range(m):
+            legal = z[c, i] > LOWEST
+            x = z[c, i] - best[i]
+            z[c, i] = x if legal else LOWEST
+            e[c, i] = exp(x) if legal else ZERO
+            total[i] += e[c, i]
+
+
+@compiled
+def categorical_gradient(z, probability, mean, choice, by_log_prob, by_entropy):
+    """Replaces z by the gradient of the loss by the logits, from its gradients by log p (>= n,) and by the entropy.
+
+    d log p(choice) / d logit_c = [c = choice] - p_c        d entropy / d logit_c = - p_c (z_c - mean)
+    """
+    n_choices, n = z.shape
+    for start in range(0, n, TILE):
+        stop = min(start + TILE, n)
+        for c in range(n_choices):
+            for i in range(start, stop):
+                p = probability[c, i]
+                taken = by_log_prob[i] if choice[i] == c else ZERO
+                z[c, i] = taken - p * (by_log_prob[i] + by_entropy * (z[c, i] - mean[i]))
+
+
+@compiled
+def policy_loss(log_prob, old_log_prob, advantage, clip, weight, by_log_prob) -> np.ndarray:
+    """PPO's clipped loss (see `losses.clipped_objective`), summed over rows, and its gradient by log p.
+
+    Args:
+        log_prob, old_log_prob, advantage: float32 (n,).
+        weight: of a row's loss in the gradient, 1 / rows of the minibatch.
+        by_log_prob: float32 (n,), written.
+
+    Returns:
+        float64 (3,): sums of the loss, of the KL estimate, and of clipped rows.
+    """
+    # float() would stay single, and then free and held differ by rounding where they are the same
+    loss, kl, clipped = 0.0, 0.0, 0.0
+    for i in range(log_prob.size):
+        change = np.float64(log_prob[i]) - np.float64(old_log_prob[i])
+        ratio, gain = math.exp(change), np.float64(advantage[i])
+        free = ratio * gain
+        held = min(max(ratio, 1 - clip), 1 + clip) * gain
+        loss -= min(free, held)
+        kl += ratio - 1 - change
+        clipped += abs(ratio - 1) > clip
+        by_log_prob[i] = -weight * free if free <= held else 0.0
+    return np.array([loss, kl, clipped])
+
+
+@compiled
+def value_loss(value, old_value, target, clip, weight, by_value) -> float:
+    """Half the squared error (see `losses.squared_error`; clip < 0 for none), summed, and its gradient by the value."""
+    loss = 0.0
+    for i in range(value.size):
+        error = np.float64(value[i]) - np.float64(target[i])
+        worst, slope = error * error, error
+        if clip >= 0:
+            moved = np.float64(value[i]) - np.float64(old_value[i])
+            held = np.float64(old_value[i]) + min(max(moved, -clip), clip) - np.float64(target[i])
+            if held * held > worst:
+                worst = held * held
+                slope = error if abs(moved) <= clip else np.float64(0)
+        loss += 0.5 * worst
+        by_value[i] = weight * slope
+    return loss
+
+
+@compiled
+def given(features, embedding, choice, out):
+    """Writes out[i] = tanh(features[i] + embedding[choice[i]]), float32 (n, H), for as many rows as both have."""
+    for i in range(min(out.shape[0], choice.size)):
+        row = embedding[choice[i]]
+        for j in range(out.shape[1]):
+            out[i, j] = tanh(features[i, j] + row[j])
+
+
+@compiled
+def given_gradient(gradient, out, choice, by_embedding):
+    """Turns the gradient by `given`'s output, in place, into that by its features; adds that by the embedding."""
+    for i in range(out.shape[0]):
+        row = by_embedding[choice[i]]
+        for j in range(out.shape[1]):
+            g = gradient[i, j] * (ONE - out[i, j] * out[i, j])
+            gradient[i, j] = g
+            row[j] += g
+
+
+@compiled
+def tanh_gradient(gradient, out, by_bias):
+    """Turns the gradient by tanh's output, in place, into that by its input; adds its sum over rows to `by_bias`."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            g = gradient[i, j] * (ONE - out[i, j] * out[i, j])
+            gradient[i, j] = g
+            by_bias[j] += g
+
+
+@compiled
+def relu_gradient(gradient, out, by_bias):
+    """The same for max(x, 0)."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            g = gradient[i, j] if out[i, j] > 0 else ZERO
+            gradient[i, j] = g
+            by_bias[j] += g
+
+
+@compiled
+def minibatch(order, rows, bits, action, log_prob, advantage, n_quantities, n_prices):
+    """Gathers the decisions `order` (n,) of a minibatch, the offers first.
+
+    Returns:
+        (number of offers, rows int64 (n,), bits (4, n), choices (4, n) of operation, lead, price and quantity,
+        log_prob (n,), advantage (n,)); the last three factors mean something for offers only.
+    """
+    n = order.size
+    n_offers = 0
+    for k in order:
+        n_offers += action[k] >= 3
+    row = np.empty(n, np.int64)
+    legal, choice = np.empty((4, n), np.int64), np.empty((4, n), np.int64)
+    old, gain = np.empty(n, f32), np.empty(n, f32)
+    offer, other = 0, n_offers
+    for k in order:
+        a = action[k]
+        if a >= 3:
+            i, cell, price = offer, (a - 3) // n_prices, (a - 3) % n_prices
+            offer += 1
+            choice[0, i], choice[1, i] = 3, cell // n_quantities
+            choice[2, i], choice[3, i] = price, cell % n_quantities
+        else:
+            i = other
+            other += 1
+            choice[0, i], choice[1, i], choice[2, i], choice[3, i] = a, 0, 0, 0
+        row[i], old[i], gain[i] = rows[k], log_prob[k], advantage[k]
+        for f in range(4):
+            legal[f, i] = bits[k, f]
+    return n_offers, row, legal, choice, old, gain

@@ -1,0 +1,277 @@
+"""Times whole iterations of MAPPO: collecting and learning.   python experiments/bench_training.py --env synthetic
+
+An iteration collects `--n-steps` steps of `--n-worlds` worlds and learns from them; the first ones, in which code is
+compiled and memory touched for the first time, do not count. A decision is one answer of one agent: what the network
+was asked for and learns from. CPU seconds are those of the process with all its threads; shares and GFLOP/s refer to
+them, so that other processes on the machine disturb little.
+
+The update's arithmetic is counted from the shapes of the layers: 2 * inputs * outputs a row forwards and twice that
+backwards, but for the first layer, whose inputs need no gradient; lead, price and quantity count for offers only. Its
+rate is that over the seconds of `gradients`, in which rows are gathered, softmaxes and losses computed too. The peaks
+are measured after each repeat: exactly these products, with as many rows as a minibatch has, by torch.mm (which on
+processors that are not Intel's is MKL without AVX-512) and by oneDNN (see algorithms.dense).
+
+`--env synthetic` has the shapes of std-2025 and no simulator. Collecting and learning take turns, each in large
+batches. `--threads 2` lets torch, but not the compiled loops between its products, use two threads.
+`--benchmarl-python` adds BenchMARL's MAPPO on VMAS' simple_spread (600 worlds of 3 agents, 100 steps, 4 epochs,
+minibatches of 4096; one thread) with the same hidden layers, run by that interpreter:
+
+    python -m venv VENV && VENV/bin/pip install benchmarl==1.5.2 torch==2.13.0 vmas==1.5.2
+
+The folder `--out` receives bench_training.json (everything) and bench_training.csv (a line for each repeat).
+"""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import tyro
+from bench import about
+from bench_training_worlds import SyntheticEnv
+from rich.console import Console
+from rich.table import Table
+from run import read_option
+from torch import nn
+
+from algorithms.buffer import RolloutBuffer
+from algorithms.dense import onednn, product
+from algorithms.heads import FIRST_OFFER, FactoredHead
+from algorithms.interface import VectorEnv
+from algorithms.log import LEARN_PHASES, Clock
+from algorithms.mappo import MAPPO
+from algorithms.ppo import PPOConfig, Shapes
+from algorithms.train import collect
+
+HERE = Path(__file__).parent
+OURS = ("env", "act", "store", "learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBenchConfig:
+    """What is measured, and how often."""
+
+    env: str = "std-2025"
+    """id of scml_marl_env, or "synthetic" """
+    env_options: tuple[str, ...] = ()
+    """key=value arguments of the environment, such as its engine"""
+    n_worlds: int = 256
+    """worlds that are stepped together"""
+    n_steps: int = 128
+    """steps of a rollout"""
+    hidden: tuple[str, ...] = ("64,64", "default", "256,256")
+    """hidden layers of actor and critic; "default" is that of PPOConfig, measured once if it is another one too"""
+    epochs: int = PPOConfig.epochs
+    """passes over a rollout"""
+    minibatches: int = PPOConfig.minibatches
+    """gradient steps of a pass"""
+    repeats: int = 5
+    """iterations that are measured"""
+    warm_up: int = 2
+    """iterations before them"""
+    threads: int = 1
+    """threads of torch"""
+    seed: int = 0
+    """of worlds and weights"""
+    benchmarl_python: Path | None = None
+    """python of a virtual environment that holds BenchMARL and VMAS"""
+    out: Path = Path("runs/bench_training")
+    """folder for bench_training.json and bench_training.csv"""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One matrix of weights and the rows that pass through it in one epoch."""
+
+    inputs: int
+    outputs: int
+    rows: int
+    first: bool
+
+    @property
+    def flops(self) -> int:
+        """Forwards, gradient by the weights, and gradient by the inputs unless nothing is before them."""
+        return 2 * self.inputs * self.outputs * self.rows * (2 if self.first else 3)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measures, prints, writes, and returns 0."""
+    config = tyro.cli(TrainingBenchConfig, args=argv, description=__doc__)
+    torch.set_num_threads(config.threads)
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    machine = about() | {"torch": torch.__version__}
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
+    env = make_env(config)
+    rows: list[dict[str, Any]] = []
+    for hidden in dict.fromkeys(sizes(text) for text in config.hidden):
+        with console.status(f"{config.env}, {hidden}"):
+            found = measure(config, env, hidden)
+        rows += found
+        console.print(table(config, found))
+        if config.benchmarl_python is not None:
+            with console.status(f"BenchMARL, {hidden}"):
+                theirs = benchmarl(config, hidden)
+            rows += theirs
+            rate = median(row["decisions_per_cpu_second"] for row in theirs)
+            console.print(f"BenchMARL MAPPO on VMAS simple_spread, {name_of(hidden)}: {rate:,.0f} agent steps / CPU s")
+    env.close()
+    write(config, machine, rows)
+    console.print(f"written to {config.out / 'bench_training.json'} and bench_training.csv")
+    return 0
+
+
+def make_env(config: TrainingBenchConfig) -> VectorEnv:
+    """Returns the worlds, reset."""
+    env: Any
+    if config.env == "synthetic":
+        env = SyntheticEnv(config.n_worlds, config.seed)
+    else:
+        import scml_marl_env
+
+        options = dict(read_option(text) for text in config.env_options)
+        env = scml_marl_env.make_vector(config.env, n_worlds=config.n_worlds, seed=config.seed, **options)
+    env.reset(config.seed)
+    return env
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Returns the hidden layers of "64,64" or "default"."""
+    return PPOConfig().actor_hidden if text == "default" else tuple(int(part) for part in text.split(","))
+
+
+def name_of(hidden: tuple[int, ...]) -> str:
+    """Returns "64x64", and says so if it is the default."""
+    return "x".join(map(str, hidden)) + (" (default)" if hidden == PPOConfig().actor_hidden else "")
+
+
+def measure(config: TrainingBenchConfig, env: VectorEnv, hidden: tuple[int, ...]) -> list[dict[str, Any]]:
+    """One row for each measured iteration."""
+    ppo = PPOConfig(actor_hidden=hidden, critic_hidden=hidden, epochs=config.epochs, minibatches=config.minibatches)
+    learner = MAPPO(Shapes.of(env), ppo, config.seed)
+    buffer, clock, rows = RolloutBuffer(config.n_steps, env), Clock(now=time.process_time), []
+    learner.clock = Clock(LEARN_PHASES, time.process_time)
+    for repeat in range(-config.warm_up, config.repeats):
+        clock.start()
+        cpu, wall = time.process_time(), time.perf_counter()
+        collect(env, learner, buffer, clock)
+        learner.update(buffer, progress=0.0)
+        clock.lap("learn")
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        env.episodes.clear()
+        seconds, inside = clock.take(), learner.clock.take()
+        if repeat < 0:
+            continue
+        layers, decisions = layers_of(learner, buffer), int(buffer.active.sum())
+        flops = sum(layer.flops for layer in layers)
+        achieved = config.epochs * flops / inside["gradients"] / 1e9
+        row: dict[str, Any] = {"case": "ours", "env": config.env, "hidden": name_of(hidden), "repeat": repeat}
+        row |= {"decisions": decisions, "cpu_seconds": cpu, "wall_seconds": wall}
+        row |= {"decisions_per_cpu_second": decisions / cpu, "decisions_per_wall_second": decisions / wall}
+        row |= {f"share_{phase}": seconds[phase] / cpu for phase in OURS}
+        row |= {f"share_learn_{phase}": value / cpu for phase, value in inside.items()}
+        row |= {"share_env_and_store": (seconds["env"] + seconds["store"]) / cpu}
+        row |= {"update_gflop": config.epochs * flops / 1e9, "gflops": achieved}
+        for name, multiply in (("mm", torch.mm), ("onednn", product)):
+            if name == "mm" or onednn() is not None:
+                peak = peak_of(layers, config.minibatches, multiply)
+                row |= {f"peak_gflops_{name}": peak, f"ratio_to_{name}": achieved / peak}
+        rows.append(row)
+    return rows
+
+
+def layers_of(learner: MAPPO, buffer: RolloutBuffer) -> list[Layer]:
+    """The matrices that the update multiplies with, and their rows in one epoch."""
+    decisions = int(buffer.active.sum())
+    offers = int((buffer.action[buffer.active] >= FIRST_OFFER).sum())
+    teams = int(buffer.active.reshape(*buffer.active.shape[:2], learner.shapes.n_teams, -1).any(-1).sum())
+    layers = []
+    for torso, rows in ((learner.actor.torso, decisions), (learner.critic.torso, teams)):
+        linears = [layer for layer in torso if isinstance(layer, nn.Linear)]
+        layers += [Layer(layer.in_features, layer.out_features, rows, i == 0) for i, layer in enumerate(linears)]
+    layers.append(Layer(layers[-1].outputs, 1, teams, False))
+    head = learner.actor.head
+    if isinstance(head, FactoredHead):
+        factors = [(head.operation, decisions)] + [(layer, offers) for layer in (head.lead, head.price, head.quantity)]
+    else:
+        factors = [(head.logits, decisions)]
+    return layers + [Layer(layer.in_features, layer.out_features, rows, False) for layer, rows in factors]
+
+
+@torch.no_grad()
+def peak_of(layers: list[Layer], minibatches: int, multiply: Any) -> float:
+    """GFLOP/s of the products of one minibatch and nothing else: the best of seven runs of each."""
+    flops, seconds = 0.0, 0.0
+    for layer in layers:
+        rows = layer.rows // minibatches
+        x, weight = torch.randn(rows, layer.inputs), torch.randn(layer.outputs, layer.inputs)
+        slope = torch.randn(rows, layer.outputs)
+        pairs = [(x, weight.t()), (slope.t(), x)] + ([] if layer.first else [(slope, weight)])
+        for a, b in pairs:
+            multiply(a, b)
+            times = []
+            for _ in range(7):
+                began = time.process_time()
+                multiply(a, b)
+                times.append(time.process_time() - began)
+            seconds += min(times)
+            flops += 2 * rows * layer.inputs * layer.outputs
+    return flops / seconds / 1e9
+
+
+def benchmarl(config: TrainingBenchConfig, hidden: tuple[int, ...]) -> list[dict[str, Any]]:
+    """One row for each iteration of BenchMARL."""
+    settings = {"hidden": hidden, "repeats": config.repeats, "warm_up": config.warm_up, "seed": config.seed}
+    path = (config.out / "benchmarl.json").absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = [config.benchmarl_python, HERE / "bench_training_benchmarl.py", "--out", path]
+    subprocess.run([*command, "--settings", json.dumps(settings)], check=True, stdout=sys.stderr)
+    rows = json.loads(path.read_text())
+    names = {"case": "benchmarl", "env": "vmas simple_spread", "hidden": name_of(hidden)}
+    return [
+        names
+        | row
+        | {f"decisions_per_{kind}_second": row["decisions"] / row[f"{kind}_seconds"] for kind in ("cpu", "wall")}
+        for row in rows
+    ]
+
+
+def table(config: TrainingBenchConfig, rows: list[dict[str, Any]]) -> Table:
+    """The repeats of one network, and their medians."""
+    first = rows[0]
+    title = f"MAPPO on {config.env}, {first['hidden']}: {config.n_worlds} worlds, {config.n_steps} steps, "
+    title += f"{config.epochs} epochs of {config.minibatches} minibatches, {config.threads} thread(s)"
+    shown = Table(title=title, title_justify="left", title_style="bold")
+    shown.add_column("")
+    for row in rows:
+        shown.add_column(f"{row['repeat'] + 1}", justify="right")
+    shown.add_column("median", justify="right", style="bold")
+    for key in first:
+        if isinstance(first[key], str) or key == "repeat":
+            continue
+        values = [row[key] for row in rows] + [median(row[key] for row in rows)]
+        style = ".1%" if key.startswith(("share", "ratio")) else ",.0f" if max(values) >= 1000 else ".4g"
+        shown.add_row(key.replace("_", " "), *(format(value, style) for value in values))
+    return shown
+
+
+def write(config: TrainingBenchConfig, machine: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """bench_training.json with everything, bench_training.csv with a line for each repeat."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+    text = json.dumps({"about": machine, "settings": settings, "rows": rows}, indent=1)
+    (config.out / "bench_training.json").write_text(text + "\n")
+    columns = list(dict.fromkeys(key for row in rows for key in row)) + list(machine)
+    with (config.out / "bench_training.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(row | machine for row in rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,68 @@
+"""Times iterations of BenchMARL's MAPPO on VMAS' simple_spread and writes one JSON.
+
+Runs in its own virtual environment, never in ours: `bench_training.py` starts it and reads the JSON.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+import warnings
+
+import torch
+from benchmarl.algorithms import MappoConfig
+from benchmarl.environments import VmasTask
+from benchmarl.experiment import Callback, Experiment, ExperimentConfig
+from benchmarl.models.mlp import MlpConfig
+
+warnings.filterwarnings("ignore")
+N_AGENTS, N_WORLDS, N_STEPS, MINIBATCH, EPOCHS = 3, 600, 100, 4096, 4
+
+
+class Marks(Callback):
+    """CPU and wall seconds at the moments when a batch is complete: an iteration lies between two of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.marks = []
+
+    def on_batch_collected(self, batch):
+        """Appends (CPU seconds, wall seconds)."""
+        self.marks.append((time.process_time(), time.perf_counter()))
+
+
+def main() -> int:
+    """Trains for a few iterations and writes their times."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, help="JSON: hidden, repeats, warm_up, seed")
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    settings = json.loads(args.settings)
+    torch.set_num_threads(1)
+
+    task = VmasTask.SIMPLE_SPREAD.get_from_yaml()
+    task.config["max_steps"] = N_STEPS
+    model = MlpConfig(num_cells=settings["hidden"], layer_class=torch.nn.Linear, activation_class=torch.nn.Tanh)
+    config = ExperimentConfig.get_from_yaml()
+    config.sampling_device = config.train_device = "cpu"
+    config.max_n_frames = N_WORLDS * N_STEPS * (settings["warm_up"] + settings["repeats"] + 1)
+    config.on_policy_n_envs_per_worker = N_WORLDS
+    config.on_policy_collected_frames_per_batch = N_WORLDS * N_STEPS
+    config.on_policy_n_minibatch_iters, config.on_policy_minibatch_size = EPOCHS, MINIBATCH
+    config.evaluation, config.render, config.loggers, config.create_json = False, False, [], False
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_folder = folder
+        marks = Marks()
+        Experiment(task, MappoConfig.get_from_yaml(), model, settings["seed"], config, model, [marks]).run()
+    rows = []
+    for repeat, (before, after) in enumerate(zip(marks.marks[:-1], marks.marks[1:], strict=True)):
+        if repeat >= settings["warm_up"]:
+            seconds = {"cpu_seconds": after[0] - before[0], "wall_seconds": after[1] - before[1]}
+            rows.append({"repeat": repeat - settings["warm_up"], "decisions": N_AGENTS * N_WORLDS * N_STEPS} | seconds)
+    with open(args.out, "w") as file:
+        json.dump(rows, file)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

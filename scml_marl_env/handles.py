@@ -1,0 +1,129 @@
+"""Handles: a bundle of arrays that compiled code takes as one pointer.
+
+Numba hands a tuple of arrays to a function by value, some eight words an array, and counts references to each. A kernel
+that takes the state of a simulator as a tuple of fifty arrays spends more on its calls than on its work, and takes
+minutes to compile. A handle is the address of a block of memory in which the arrays' descriptions lie; `h.name` in a
+kernel reads one. It borrows: whoever makes a handle keeps the arrays, which is why a `Handle` holds them.
+
+Kernels do not see a difference: what works on `handle(bundle)` works on the bundle itself, which is also what a handle
+is while numba is switched off (`NUMBA_DISABLE_JIT=1`).
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import cgutils, types
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import (
+    NativeValue,
+    infer_getattr,
+    intrinsic,
+    lower_getattr_generic,
+    models,
+    register_model,
+    typeof_impl,
+    unbox,
+)
+
+_WORDS_PER_FIELD = 24  # room for an array of up to eight axes
+
+
+class HandleType(types.Type):
+    """Numba's type of a handle: names and types of the fields in order."""
+
+    def __init__(self, fields: tuple[tuple[str, types.Type], ...]) -> None:
+        self.fields = fields
+        super().__init__(name=f"Handle({', '.join(f'{name}: {kind}' for name, kind in fields)})")
+
+    def place(self, name: str) -> int:
+        """Index of a field, -1 if there is none."""
+        return next((i for i, (field, _) in enumerate(self.fields) if field == name), -1)
+
+
+class Handle:
+    """The address of a named tuple of arrays, numbers and other handles, for compiled code; see the module."""
+
+    __slots__ = ("_memory", "address", "bundle", "kind")
+
+    def __init__(self, bundle: Any) -> None:
+        self.bundle = bundle
+        kinds = [numba.typeof(item) for item in bundle]
+        self.kind = HandleType(tuple(zip(bundle._fields, kinds, strict=True)))
+        self._memory = np.zeros(_WORDS_PER_FIELD * len(kinds), np.int64)
+        self.address = int(self._memory.ctypes.data)
+        _store(self.address, tuple(bundle))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bundle, name)
+
+
+def handle(bundle: Any) -> Any:
+    """A `Handle` of a named tuple; the tuple itself while numba is switched off."""
+    return bundle if numba.config.DISABLE_JIT else Handle(bundle)
+
+
+register_model(HandleType)(models.OpaqueModel)
+
+
+@typeof_impl.register(Handle)
+def _typeof(value: Handle, context: Any) -> HandleType:
+    return value.kind
+
+
+@unbox(HandleType)
+def _unbox(kind: HandleType, value: Any, c: Any) -> NativeValue:
+    address = c.pyapi.object_getattr_string(value, "address")
+    pointer = c.pyapi.long_as_voidptr(address)
+    c.pyapi.decref(address)
+    return NativeValue(pointer, is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred()))
+
+
+@infer_getattr
+class _HandleAttributes(AttributeTemplate):
+    key = HandleType
+
+    def generic_resolve(self, kind: HandleType, name: str) -> types.Type | None:
+        place = kind.place(name)
+        return None if place < 0 else kind.fields[place][1]
+
+
+@lower_getattr_generic(HandleType)
+def _get(context: Any, builder: Any, kind: HandleType, pointer: Any, name: str) -> Any:
+    place = kind.place(name)
+    member = _member(context, builder, tuple(field for _, field in kind.fields), pointer, place)
+    model = context.data_model_manager[kind.fields[place][1]]
+    return model.load_from_data_pointer(builder, member)
+
+
+@intrinsic
+def _store_fields(typing_context: Any, address: Any, bundle: Any) -> Any:
+    """Writes the items of a tuple to memory, arrays without their owner."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kinds = tuple(signature.args[1])
+        pointer = builder.inttoptr(values[0], cgutils.voidptr_t)
+        for i, kind in enumerate(kinds):
+            item = builder.extract_value(values[1], i)
+            if isinstance(kind, types.Array):
+                array = context.make_array(kind)(context, builder, value=item)
+                array.meminfo = cgutils.get_null_value(array.meminfo.type)
+                array.parent = cgutils.get_null_value(array.parent.type)
+                item = array._getvalue()
+            member = _member(context, builder, kinds, pointer, i)
+            builder.store(context.data_model_manager[kind].as_data(builder, item), member)
+        return context.get_dummy_value()
+
+    return types.void(address, bundle), build
+
+
+def _member(context: Any, builder: Any, kinds: tuple[types.Type, ...], pointer: Any, place: int) -> Any:
+    """Where a field lies; every field has the same room."""
+    offset = 8 * _WORDS_PER_FIELD * place
+    there = builder.gep(pointer, [cgutils.intp_t(offset)])
+    return builder.bitcast(there, context.data_model_manager[kinds[place]].get_data_type().as_pointer())
+
+
+@numba.njit
+def _store(address: int, bundle: Any) -> None:
+    _store_fields(address, bundle)

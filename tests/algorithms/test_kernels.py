@@ -1,0 +1,191 @@
+"""Each compiled kernel of the policy against its slow twin in torch."""
+
+import numpy as np
+import pytest
+import torch
+from numba import njit
+
+from algorithms import dense, distribution, kernels
+from algorithms.losses import clipped_objective, squared_error
+from algorithms.returns import unit_targets
+
+
+@njit(error_model="numpy")
+def each(function, x):
+    out = np.empty_like(x)
+    for i in range(x.size):
+        out[i] = function(x[i])
+    return out
+
+
+def random_rows(seed, n_choices, n=700):
+    """Logits (C, n) of any size, and masks with at least one legal choice, as bool (n, C) and as bits."""
+    rng = np.random.default_rng(seed)
+    logits = (rng.normal(size=(n_choices, n)) * rng.choice([0.1, 1, 30], n)).astype(np.float32)
+    mask = rng.random((n, n_choices)) < rng.choice([0.1, 0.5, 1.0], (n, 1))
+    mask[np.arange(n), rng.integers(0, n_choices, n)] = True
+    return logits, mask, kernels.pack(mask), rng
+
+
+def test_exp_and_tanh_to_a_few_units_in_the_last_place():
+    x = np.linspace(-86, 0, 100_001).astype(np.float32)
+    assert np.abs(each(kernels.exp, x) / np.exp(x.astype(float)) - 1).max() < 2e-7
+    assert each(kernels.exp, np.array([-1e30, 0], np.float32)).tolist() == pytest.approx([0, 1], abs=1e-37)
+    x = np.linspace(-20, 20, 100_001).astype(np.float32)
+    assert np.abs(each(kernels.tanh, x) - np.tanh(x.astype(float))).max() < 5e-7
+
+
+@pytest.mark.parametrize("n_choices", [1, 4, 11, 31, 63])
+def test_bits_are_the_mask(n_choices):
+    _, mask, bits, rng = random_rows(0, n_choices)
+    assert (((bits[:, None] >> np.arange(n_choices)) & 1).astype(bool) == mask).all()
+    values, cap = np.cumsum(rng.integers(1, 4, n_choices)), rng.integers(-2, 130, 50)
+    assert (kernels.pack_up_to(cap, values) == kernels.pack(values <= cap[:, None])).all()
+
+
+@pytest.mark.parametrize("n_choices", [1, 4, 11, 63])
+def test_draws_are_those_of_the_torch_twin(n_choices):
+    logits, mask, bits, rng = random_rows(1, n_choices)
+    uniform = rng.random(len(mask), dtype=np.float32)
+    uniform[:40], uniform[40:80] = 0, np.nextafter(np.float32(1), np.float32(0))
+    log_probs = distribution.masked_log_softmax(torch.from_numpy(logits.T), torch.from_numpy(mask))
+    choice, log_prob = kernels.draw(logits, bits, uniform, False)
+    assert mask[np.arange(len(mask)), choice].all()
+    expected = distribution.draw(log_probs, torch.from_numpy(uniform)).numpy()
+    assert (choice == expected)[80:].mean() > 0.998  # a level within rounding of a step may fall on either side
+    assert log_prob == pytest.approx(distribution.pick(log_probs, torch.from_numpy(choice)).numpy(), rel=1e-6, abs=1e-6)
+    best, log_prob = kernels.draw(logits, bits, np.empty(0, np.float32), True)
+    assert (best == log_probs.argmax(-1).numpy()).all()
+    assert log_prob == pytest.approx(log_probs.amax(-1).numpy(), rel=1e-6, abs=1e-6)
+
+
+def test_draws_have_the_frequencies_of_the_distribution():
+    n, logits = 400_000, np.array([[0.5], [3.0], [-1.0], [0.0], [1.0]], np.float32)
+    bits = np.full(n, 0b11101, np.int64)
+    uniform = np.random.default_rng(0).random(n, dtype=np.float32)
+    choice, log_prob = kernels.draw(np.repeat(logits, n, 1), bits, uniform, False)
+    p = np.exp(logits[:, 0]) * [1, 0, 1, 1, 1]
+    p /= p.sum()
+    share = np.bincount(choice, minlength=5) / n
+    assert (np.abs(share - p) <= 4.5 * np.sqrt(p * (1 - p) / n)).all()
+    assert np.exp(log_prob) == pytest.approx(p[choice], rel=1e-5)
+
+
+@pytest.mark.parametrize("n_choices", [1, 4, 11, 20, 63])
+def test_log_prob_entropy_and_their_gradients_are_those_of_autograd(n_choices):
+    logits, mask, bits, rng = random_rows(2, n_choices)
+    n = len(mask)
+    choice = np.array([rng.choice(np.flatnonzero(row)) for row in mask])
+    x = torch.from_numpy(logits.T.copy()).requires_grad_()
+    log_probs = distribution.masked_log_softmax(x, torch.from_numpy(mask))
+    log_prob, entropy = distribution.pick(log_probs, torch.from_numpy(choice)), distribution.entropy(log_probs)
+    by_log_prob, by_entropy = rng.normal(size=n).astype(np.float32), np.float32(0.3)
+    (torch.from_numpy(by_log_prob) * log_prob + by_entropy * entropy).sum().backward()
+
+    probability, mean = np.empty_like(logits), np.empty(n, np.float32)
+    ours, disorder = np.ones(n, np.float32), np.ones(n, np.float32)
+    kernels.categorical(logits, bits, choice, probability, mean, ours, disorder)
+    assert ours - 1 == pytest.approx(log_prob.detach().numpy(), rel=1e-6, abs=1e-6)
+    assert disorder - 1 == pytest.approx(entropy.detach().numpy(), abs=1e-6)
+    kernels.categorical_gradient(logits, probability, mean, choice, by_log_prob, by_entropy)
+    assert pytest.approx(x.grad.numpy(), abs=3e-6) == logits.T
+    assert (logits.T[~mask] == 0).all()
+
+
+def test_policy_loss_and_gradient_are_those_of_autograd():
+    rng = np.random.default_rng(3)
+    old, new, gain = (rng.normal(size=5000).astype(np.float32) * scale for scale in (1.0, 0.0, 1.0))
+    new = old + rng.normal(size=5000).astype(np.float32) * 0.3
+    x = torch.from_numpy(new).requires_grad_()
+    loss, kl, clipped = clipped_objective(x, torch.from_numpy(old), torch.from_numpy(gain), 0.2)
+    loss.backward()
+    gradient = np.empty_like(new)
+    sums = kernels.policy_loss(new, old, gain, 0.2, 1 / 5000, gradient) / 5000
+    assert sums == pytest.approx([loss.item(), kl.item(), clipped.item()], rel=1e-4)
+    assert gradient == pytest.approx(x.grad.numpy(), abs=1e-9)
+
+
+@pytest.mark.parametrize("clip", [None, 0.2])
+def test_value_loss_and_gradient_are_those_of_autograd(clip):
+    value, old, target = np.random.default_rng(4).normal(size=(3, 1000)).astype(np.float32)
+    x = torch.from_numpy(value).requires_grad_()
+    loss = squared_error(x, torch.from_numpy(old), torch.from_numpy(target), clip)
+    loss.backward()
+    gradient = np.empty_like(value)
+    total = kernels.value_loss(value, old, target, -1.0 if clip is None else clip, 1 / 1000, gradient)
+    assert total / 1000 == pytest.approx(loss.item(), rel=1e-5)
+    assert gradient == pytest.approx(x.grad.numpy(), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu"])
+def test_gradients_through_activations_and_embeddings_are_those_of_autograd(name):
+    torch.manual_seed(5)
+    x, gradient = torch.randn(300, 24, requires_grad=True), torch.randn(300, 24)
+    out = getattr(torch, name)(x)
+    out.backward(gradient)
+    ours, bias = gradient.clone(), torch.ones(24)
+    kernel = kernels.tanh_gradient if name == "tanh" else kernels.relu_gradient
+    kernel(ours.numpy(), out.detach().numpy(), bias.numpy())
+    torch.testing.assert_close(ours, x.grad, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(bias - 1, x.grad.sum(0), atol=1e-4, rtol=1e-4)
+
+    embedding, choice = torch.randn(7, 24, requires_grad=True), torch.randint(7, (300,))
+    x.grad = None
+    out = torch.tanh(x + embedding[choice])
+    out.backward(gradient)
+    ours, by_embedding, result = gradient.clone(), torch.zeros(7, 24), torch.empty(300, 24)
+    kernels.given(x.detach().numpy(), embedding.detach().numpy(), choice.numpy(), result.numpy())
+    torch.testing.assert_close(result, out.detach(), atol=1e-6, rtol=1e-5)
+    kernels.given_gradient(ours.numpy(), result.numpy(), choice.numpy(), by_embedding.numpy())
+    torch.testing.assert_close(ours, x.grad, atol=3e-6, rtol=1e-4)
+    torch.testing.assert_close(by_embedding, embedding.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_a_minibatch_holds_its_decisions_offers_first():
+    rng = np.random.default_rng(6)
+    n, q, p = 200, 3, 5
+    action = np.where(rng.random(n) < 0.5, rng.integers(0, 3, n), rng.integers(3, 3 + 4 * q * p, n))
+    rows, bits = rng.integers(0, 999, n), rng.integers(0, 9, (n, 4))
+    log_prob, gain = rng.random((2, n)).astype(np.float32)
+    order = rng.permutation(n)[:120]
+    k, row, legal, choice, old, gains = kernels.minibatch(order, rows, bits, action, log_prob, gain, q, p)
+    arranged = np.concatenate([order[action[order] >= 3], order[action[order] < 3]])
+    assert k == (action[order] >= 3).sum() and (row == rows[arranged]).all() and (bits[arranged] == legal.T).all()
+    assert (old == log_prob[arranged]).all() and (gains == gain[arranged]).all()
+    assert (3 + (choice[1] * q + choice[3]) * p + choice[2] == action[arranged])[:k].all() and (
+        choice[0, :k] == 3
+    ).all()
+    assert (choice[0, k:] == action[arranged][k:]).all()
+
+
+def test_targets_of_units_are_means_over_active_agents():
+    rng = np.random.default_rng(7)
+    advantage, value = rng.normal(size=(2, 9, 4, 6)).astype(np.float32)
+    active = rng.random((9, 4, 6)) < 0.4
+    found = unit_targets(advantage, value, active, 3)
+    for t, e, u in np.ndindex(found.shape):
+        members = [n for n in range(3 * u, 3 * u + 3) if active[t, e, n]]
+        expected = np.mean([advantage[t, e, n] + value[t, e, n] for n in members]) if members else 0.0
+        assert found[t, e, u] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("activation", ["none", "tanh", "relu"])
+def test_products_are_right_with_and_without_onednn(present, activation, monkeypatch):
+    if not present:
+        monkeypatch.setattr(dense, "onednn", lambda: None)
+    torch.manual_seed(8)
+    x, weight, bias = torch.randn(50, 33), torch.randn(20, 33), torch.randn(20)
+    expected = x @ weight.T + bias
+    expected = expected if activation == "none" else getattr(torch, activation)(expected)
+    with torch.no_grad():
+        torch.testing.assert_close(dense.linear(x, weight, bias, activation), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(dense.product(x.T, x), x.T @ x, atol=1e-4, rtol=1e-5)
+        assert dense.linear(x[:0], weight, bias).shape == (0, 20)
+
+
+def test_padding_repeats_the_first_row():
+    few, many = np.arange(100) + 7, np.arange(1000) + 7
+    assert (dense.padded(few).numpy() == few).all()
+    found = dense.padded(many).numpy()
+    assert (found[:1000] == many).all() and (found[1000:] == 7).all() and len(found) in (1000, 1024)
