@@ -27,7 +27,6 @@ from algorithms.ppo import PPO, PPOConfig, Shapes
 from algorithms.train import TrainConfig, train
 from algorithms.vector import ParallelVectorEnv, parallel_env
 
-
 EVALUATION_WORLDS = 1_000_000  # first world seed of the banks for evaluation: none of them is ever trained on
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from scml_marl_env import reward as book
 from scml_marl_env.array_env import Layout
 from scml_marl_env.config import SHIELDS, EnvConfig
+from scml_marl_env.features import THREAD_FEATURES
 from scml_marl_env.fast_steps import (
     Board,
     Settings,
@@ -19,6 +20,7 @@ from scml_marl_env.fast_steps import (
     take_actions,
 )
 from scml_marl_env.handles import handle
+from scml_marl_env.layers.l1_factory import N_COLUMNS, N_LEAD_ROWS
 from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
 from scml_marl_env.vector_worker import EMPTY_EPISODES, VectorArrays, episode_seed
 from scml_marl_env.windows import Rules
@@ -49,7 +51,7 @@ class FastShard:
         self._parts = np.array_split(self._places, min(n_worlds, _PARTS_PER_THREAD * threads))
         self._pool = ThreadPoolExecutor(threads, "scml-worlds") if threads > 1 else None
         self._seed = 0
-        now = arrays.now
+        now, n_lanes = arrays.now, len(self._parts)
         self.board = Board(
             *now,
             arrays.final_observation,
@@ -70,11 +72,15 @@ class FastShard:
             changed=np.zeros((n_worlds, len(REASONS)), np.int64),
             last_changed=np.zeros((n_worlds, len(REASONS)), np.int64),
             unsafe=np.zeros((n_worlds, 2, 2, len(COUNTS)), np.int64),
+            lane_threads=np.zeros((n_lanes, n_slots, N_COLUMNS), np.int64),
+            lane_leads=np.zeros((n_lanes, N_LEAD_ROWS, config.horizon + 1), np.int64),
+            lane_lots=np.zeros((n_lanes, 4), np.int64),
+            lane_order=np.zeros((n_lanes, n_slots), np.int64),
+            lane_features=np.zeros((n_lanes, n_slots, len(THREAD_FEATURES)), np.float32),
+            lane_answers=np.zeros((n_lanes, 4, n_slots), np.int64),
         )
         self._settings = Settings(
-            Rules(
-                SHIELDS.index(config.shield), config.useful, layout.grid.quantity_array, layout.grid.n_price_levels
-            ),
+            Rules(SHIELDS.index(config.shield), config.useful, layout.grid.quantity_array, layout.grid.n_price_levels),
             layout.columns,
             config.reward == "potential",
             float(config.discount),
@@ -100,9 +106,10 @@ class FastShard:
     def step(self) -> list[dict[str, Any]]:
         """Plays the actions of the arrays and resets worlds whose last team ends. Returns their statistics."""
         if self._pool is None:
-            play_all(self._world, self._settings, self._board, self._places)
+            play_all(self._world, self._settings, self._board, self._places, 0)
         else:
-            jobs = [self._pool.submit(play_all, self._world, self._settings, self._board, part) for part in self._parts]
+            arguments = play_all, self._world, self._settings, self._board
+            jobs = [self._pool.submit(*arguments, part, lane) for lane, part in enumerate(self._parts)]
             for job in jobs:
                 job.result()
         if self.config.strict:

@@ -14,8 +14,10 @@ from scml_marl_env import reward as book
 from scml_marl_env import view as at
 from scml_marl_env.kernels import kernel, lean
 from scml_marl_env.layers.l1_bounds import price_offset
+from scml_marl_env.layers.l1_counters import Answers
+from scml_marl_env.layers.l1_factory import Scratch
 from scml_marl_env.view import FactoryView
-from scml_marl_env.windows import Answered, Columns, Rules, close_window, open_window
+from scml_marl_env.windows import Answered, Columns, Rules, close_window_with, open_window_with
 from scml_marl_env.world.fast import columns as fast
 from scml_marl_env.world.fast.columns import State, Tables
 from scml_marl_env.world.fast.play import IS_BANKRUPT, IS_WINDOW, advance
@@ -75,6 +77,13 @@ class Board(NamedTuple):
     changed: np.ndarray  # int64 (E, len(REASONS)), how many of each over the episode
     last_changed: np.ndarray  # int64 (E, len(REASONS)), in the last step
     unsafe: np.ndarray  # int64 (E, 2, 2, len(COUNTS))
+    # Memory for the arithmetic about one factory at a time, by lane: calls that run at once have different lanes.
+    lane_threads: np.ndarray  # see `l1_factory.Scratch`, each with a leading axis
+    lane_leads: np.ndarray
+    lane_lots: np.ndarray
+    lane_order: np.ndarray
+    lane_features: np.ndarray  # float32 (lanes, K, len(THREAD_FEATURES))
+    lane_answers: np.ndarray  # int64 (lanes, 4, K)
 
 
 @kernel
@@ -96,14 +105,14 @@ def start(world: World, settings: Settings, board: Board, e: int) -> None:
             start_of = world.views.floats[b, at.INITIAL_BALANCE]
             value = book.potential_of(world.views.ints[b, at.STOCK], world.views.floats[b, at.TRADING_PRICE], start_of)
             book.open_book(board.book[e, team], world.views.floats[b, at.BALANCE], world.views.ints[b, at.DAY], value)
-    show(world, settings, board, e, board.window[e], True)
+    show(world, settings, board, e, board.window[e], True, 0)
 
 
 @kernel
-def play(world: World, settings: Settings, board: Board, e: int) -> None:
+def play(world: World, settings: Settings, board: Board, e: int, lane: int) -> None:
     """Answers the window of place `e` with its actions and plays to the next one, or to the end."""
     team = board.window[e]
-    answer(world, settings, board, e, team)
+    answer(world, settings, board, e, team, lane)
     board.length[e] += 1
     board.terminated[e] = board.truncated[e] = False
     follow(world, board, e)
@@ -111,11 +120,17 @@ def play(world: World, settings: Settings, board: Board, e: int) -> None:
     team = board.window[e]
     if settings.max_cycles > 0 and board.length[e] >= settings.max_cycles:
         stop(board, e, True)
-    show(world, settings, board, e, team, False)
+    show(world, settings, board, e, team, False, lane)
 
 
-@kernel
-def answer(world: World, settings: Settings, board: Board, e: int, team: int) -> None:
+@lean
+def scratch_of(board: Board, lane: int) -> Scratch:
+    """L1's memory of a lane."""
+    return Scratch(board.lane_threads[lane], board.lane_leads[lane], board.lane_lots[lane], board.lane_order[lane])
+
+
+@lean
+def answer(world: World, settings: Settings, board: Board, e: int, team: int, lane: int) -> None:
     """Settles the chosen actions of the window and hands them to the negotiations."""
     n_slots, b = board.chosen.shape[1], e * settings.n_views + team
     first, rules = team * n_slots, settings.rules
@@ -124,7 +139,12 @@ def answer(world: World, settings: Settings, board: Board, e: int, team: int) ->
     board.executed[e, before : before + n_slots] = grid.WAIT
     board.answered[e] = team
     answered = Answered(board.settled[e], board.reason[e], board.unsafe[e])
-    close_window(world.views, b, rules, bounds, board.chosen[e], board.priority[e], answered, settings.audit)
+    memory = board.lane_answers[lane]
+    answers = Answers(memory[0], memory[1], memory[2], memory[3])
+    close_window_with(
+        world.views, b, rules, bounds, board.chosen[e], board.priority[e], answered, settings.audit, answers,
+        scratch_of(board, lane),
+    )  # fmt: skip
     board.last_changed[e] = 0
     n_quantities, n_levels = rules.quantities.shape[0], rules.n_price_levels
     for k in range(n_slots):
@@ -158,9 +178,18 @@ def follow(world: World, board: Board, e: int) -> None:
             return
         team = team_of(state, board, e)
         board.done[e, team] = board.terminated[e, team] = True
-        if board.done[e].all():
+        if all_done(board, e):
             board.window[e] = -1
             return
+
+
+@lean
+def all_done(board: Board, e: int) -> bool:
+    """Whether every team of a place has ended."""
+    for team in range(board.done.shape[1]):
+        if not board.done[e, team]:
+            return False
+    return True
 
 
 @lean
@@ -200,9 +229,7 @@ def reward(world: World, settings: Settings, board: Board, e: int) -> None:
         if ended:
             balance, day = state.money[e, f, fast.EARNED] + start_of, state.world[e, fast.DAY]
         value = book.potential_of(view.ints[b, at.STOCK], view.floats[b, at.TRADING_PRICE], start_of)
-        gained, days = book.settle_book(
-            row, start_of, balance, day, value, ended, settings.shaped, settings.discount
-        )
+        gained, days = book.settle_book(row, start_of, balance, day, value, ended, settings.shaped, settings.discount)
         board.reward[e, team], board.elapsed[e, team] = gained, days
         board.returns[e, team] += board.reward[e, team]
         if board.done[e, team]:
@@ -210,7 +237,9 @@ def reward(world: World, settings: Settings, board: Board, e: int) -> None:
 
 
 @kernel
-def show(world: World, settings: Settings, board: Board, e: int, window: int, everything: bool) -> None:
+def show(
+    world: World, settings: Settings, board: Board, e: int, window: int, everything: bool, lane: int
+) -> None:
     """Writes what the team of the window sees, and the last view of teams that end now (or all rows)."""
     n_slots = board.chosen.shape[1]
     board.active[e] = False
@@ -221,30 +250,41 @@ def show(world: World, settings: Settings, board: Board, e: int, window: int, ev
             continue
         ends = board.terminated[e, team] or board.truncated[e, team]
         if everything or team == window or ends:
-            show_team(world, settings, board, e, team)
+            show_team(world, settings, board, e, team, lane)
         if team == window:
             for k in range(n_slots):
                 board.active[e, first + k] = world.views.flags[e * settings.n_views + team, k, at.ON_TURN]
         if ends:
-            board.final_observation[e, first : first + n_slots] = board.observation[e, first : first + n_slots]
-            board.final_bounds[e, first : first + n_slots] = board.bounds[e, first : first + n_slots]
-            board.final_active[e, first : first + n_slots] = board.active[e, first : first + n_slots]
-            board.final_state[e, team] = board.state[e, team]
+            keep_final(board, e, team)
 
 
 @kernel
-def show_team(world: World, settings: Settings, board: Board, e: int, team: int) -> None:
+def keep_final(board: Board, e: int, team: int) -> None:
+    """Keeps what a team sees at its end."""
+    n_slots = board.chosen.shape[1]
+    first = team * n_slots
+    board.final_observation[e, first : first + n_slots] = board.observation[e, first : first + n_slots]
+    board.final_bounds[e, first : first + n_slots] = board.bounds[e, first : first + n_slots]
+    board.final_active[e, first : first + n_slots] = board.active[e, first : first + n_slots]
+    board.final_state[e, team] = board.state[e, team]
+
+
+@lean
+def show_team(world: World, settings: Settings, board: Board, e: int, team: int, lane: int) -> None:
     """Writes the rows of one team."""
     n_slots = board.chosen.shape[1]
     first = team * n_slots
-    open_window(
+    observation = board.observation[e, first : first + n_slots]
+    open_window_with(
         world.views,
         e * settings.n_views + team,
         settings.rules,
         settings.columns,
         board.bounds[e, first : first + n_slots],
-        board.observation[e, first : first + n_slots],
+        observation if settings.columns.thread >= 0 else board.lane_features[lane],
+        observation,
         board.state[e, team],
+        scratch_of(board, lane),
     )
     if board.state.shape[2] > settings.n_public:
         write_private(world.tables, world.state, e, board.state[e, team, settings.n_public :])
@@ -265,10 +305,10 @@ def take_actions(board: Board, actions: np.ndarray, n_actions: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def play_all(world: World, settings: Settings, board: Board, places: np.ndarray) -> None:
-    """A step of the given places, one after the other; other threads may play other places meanwhile."""
+def play_all(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
+    """A step of the given places, one after the other; other threads may play other places in other lanes meanwhile."""
     for j in range(places.shape[0]):
-        play(world, settings, board, places[j])
+        play(world, settings, board, places[j], lane)
 
 
 @kernel
@@ -284,4 +324,4 @@ def refresh_all(world: World, settings: Settings, board: Board) -> None:
     for e in range(board.controlled.shape[0]):
         for team in range(board.controlled.shape[1]):
             if board.controlled[e, team] >= 0:
-                show_team(world, settings, board, e, team)
+                show_team(world, settings, board, e, team, 0)

@@ -13,7 +13,9 @@ from scml_marl_env.prudent import PrudentAgent
 from scml_marl_env.registry import config_of
 from scml_marl_env.view import empty_view
 from scml_marl_env.world.draw import draw
-from scml_marl_env.world.fast import prudence
+from scml_marl_env.world.fast import columns, prudence
+from scml_marl_env.world.fast.fleet import Fleet
+from scml_marl_env.world.fast.play import IS_OVER, advance
 from scml_marl_env.world.official import build
 from scml_marl_env.world.rng import GlobalRandomness
 from tests.layers.views import random_view
@@ -164,16 +166,9 @@ def test_alone_and_among_others_it_never_falls_short(monkeypatch, inventory, pro
     alone = config_of("std-mini", controlled="all", **options)
     mixed = config_of("std-mini", controlled=processes, level=tuple(range(processes)), opponents="default", **options)
     for config in (alone, mixed):
-        world = play(config, 3, ConservingPrudent if inventory == "conserving" else PrudentAgent)
+        world = play(config, 3)
         assert set(check(world).values()) == set(range(processes))
         assert sum(len(world.agent_contracts[name]) for name in ours(world)) > 20
-
-
-class ConservingPrudent(PrudentAgent):
-    """Told by hand that production consumes stock."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, conserving=True, **kwargs)
 
 
 def test_oneshot_covers_its_needs(monkeypatch):
@@ -191,6 +186,27 @@ def test_it_is_an_opponent_by_its_path():
 def test_the_same_world_twice_is_the_same_world():
     config = config_of("std-mini", processes=3, days=8, controlled="all")
     assert play(config, 4).scores() == play(config, 4).scores()
+
+
+@pytest.mark.parametrize(("track", "processes", "inventory"), [("std", 3, "conserving"), ("oneshot", 2, "simulator")])
+def test_both_engines_play_it_alike(track, processes, inventory):
+    options = {"processes": processes, "inventory": inventory, "days": 10, "opponents": "prudent"}
+    config = config_of(f"{track}-mini", **options)
+    drawn = draw(config, 5)
+    with GlobalRandomness(drawn.world_seed + 1):
+        world = build(drawn, config, PrudentAgent)
+        while world.step():
+            pass
+    fleet = Fleet(config_of(f"{track}-mini", engine="fast", **options), 1, 10)
+    cast = fleet.begin(0, 5)
+    for f in cast.controlled:
+        fleet.state.factory[0, f, columns.POLICY] = columns.PRUDENT
+        prudence.write_options(fleet.state.agent[0, f])
+    assert advance(*fleet.arrays, 0) == IS_OVER
+    n = len(cast.levels)
+    balance = fleet.state.diary[0, 9, :n, columns.DIARY.index("balance")]
+    scores = balance / fleet.tables.factory[0, :n, columns.INITIAL_BALANCE]
+    assert scores.tolist() == list(world.scores().values())
 
 
 def _check_wire(monkeypatch):
@@ -214,7 +230,13 @@ def test_it_beats_the_default_agents_in_the_same_seats(track):
 
     levels = 3 if track == "std" else 2
     config = config_of(
-        f"{track}-mini", processes=levels, days=30, controlled=levels, level=tuple(range(levels)), opponents="default"
+        f"{track}-mini",
+        processes=levels,
+        factories_per_level=4,
+        days=30,
+        controlled=levels,
+        level=tuple(range(levels)),
+        opponents="default",
     )
     rivals = {"std": ("greedy", "sync-random"), "oneshot": ("greedy", "equal-dist")}[track]
 

@@ -149,9 +149,7 @@ class FastEngine:
                         sold=whole("sold"),
                         produced=whole("produced"),
                         shortfall=whole("shortfall"),
-                        due_to=Shortfall(
-                            whole("negotiated"), whole("exogenous"), whole("money"), whole("bankruptcy")
-                        ),
+                        due_to=Shortfall(whole("negotiated"), whole("exogenous"), whole("money"), whole("bankruptcy")),
                         shortfall_penalty=page[names["penalty"]],
                         storage_cost=page[names["storage"]],
                         disposal_cost=page[names["disposal"]],

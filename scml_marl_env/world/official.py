@@ -86,7 +86,6 @@ class _Lean:
     # The world asks for a folder only through this attribute and writes nothing where it is None.
     _extra_folder = property(lambda self: None, lambda self, value: None)
 
-    conserving = False  # whether production consumes stock
     after_day: Callable[[], None] | None = None  # called when the results of a day stand
     n_failed_negotiations = 0  # aborted because a negotiator raised, which SCML counts nowhere
     unsigned_contracts: Any

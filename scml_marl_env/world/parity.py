@@ -314,9 +314,7 @@ class _Replay:
                 ends.append([place[thread], before + so_far, kind, step, *(deal or (0, 0, 0))])
             marks.append((len(moves), len(ends)))
         columns = MOVE_COLUMNS
-        tape = Tape(
-            np.array(moves, np.int32).reshape(-1, columns), np.array(ends, np.int32).reshape(-1, columns)
-        )
+        tape = Tape(np.array(moves, np.int32).reshape(-1, columns), np.array(ends, np.int32).reshape(-1, columns))
         return handle(tape), marks
 
     def _each(self, day: int, field: str, mine: Any, recorded: Any, of: str) -> None:

@@ -241,7 +241,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("env", help="id of an environment")
     parser.add_argument("--seed", type=int, default=0, help="of the episode")
     parser.add_argument("--policy-seed", type=int, default=0, help="of the random answers")
-    parser.add_argument("--option", action="append", default=[], help="key=value of the environment, as often as wanted")
+    parser.add_argument(
+        "--option", action="append", default=[], help="key=value of the environment, as often as wanted"
+    )
     parser.add_argument("--out", type=Path, help="file for the trace (.json.gz); none is written without")
     args = parser.parse_args(argv)
     options = {}

@@ -30,7 +30,10 @@ def _changed(trace, change):
 
 
 CHANGES = {
-    "a profit": (lambda t: t["days"][3]["agents"]["profit"].__setitem__(2, t["days"][3]["agents"]["profit"][2] + 1e-9), 3),
+    "a profit": (
+        lambda t: t["days"][3]["agents"]["profit"].__setitem__(2, t["days"][3]["agents"]["profit"][2] + 1e-9),
+        3,
+    ),
     "a trading price": (lambda t: t["days"][2]["tp_end"].__setitem__(1, t["days"][2]["tp_end"][1] * (1 + 1e-15)), 2),
     "an account": (lambda t: t["days"][4]["awi_end"][1].__setitem__(6, t["days"][4]["awi_end"][1][6] + 1), 4),
     "who is asked": (lambda t: t["days"][1]["events"][5].__setitem__(2, t["days"][1]["events"][5][2] + 1), 1),

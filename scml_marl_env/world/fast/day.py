@@ -61,8 +61,8 @@ from scml_marl_env.world.fast.columns import (
     N_ALIVE,
     N_COLLECTED,
     N_FACTORIES,
-    N_PRODUCTS,
     N_LISTED,
+    N_PRODUCTS,
     N_SIGNED,
     N_THREADS,
     PENALTIES_SCALE,
@@ -234,9 +234,7 @@ def update_prices(t: Tables, s: State, e: int) -> None:
 
 
 @lean
-def collect_lots(
-    t: Tables, s: State, e: int, f: int, buying: bool, quantity: np.ndarray, price: np.ndarray
-) -> int:
+def collect_lots(t: Tables, s: State, e: int, f: int, buying: bool, quantity: np.ndarray, price: np.ndarray) -> int:
     """Writes the valid contracts of one side of a factory due today, in order of signing; returns how many."""
     world = s.world[e]
     w, ring = world[ROW], t.world[world[ROW], HORIZON] + 1
@@ -323,9 +321,7 @@ def _close_factory(t: Tables, s: State, e: int, f: int, lots: np.ndarray) -> Non
     money[BREACH_SUM] += breach
     forced = factory[EXO_OUT]
     void = 0 if money[BALANCE] < 0 else factory[VOIDED]
-    due_to = attribute_shortfall(
-        factory[SOLD] - forced, forced, factory[BOUGHT] + stock, result.produced, lines, void
-    )
+    due_to = attribute_shortfall(factory[SOLD] - forced, forced, factory[BOUGHT] + stock, result.produced, lines, void)
     ledger = s.ledger[e, f]
     ledger[LEDGER_DAYS] += 1
     ledger[LEDGER_SHORT] += result.shortfall

@@ -94,7 +94,9 @@ FAULT_MOVE, FAULT_END = 1, 2
 class Tape(NamedTuple):
     """A recording: what was said (in order), and how each negotiation ended (in order)."""
 
-    moves: np.ndarray  # int32 (N, 7): thread, round, factory, kind (0 offer, 1 accept, 2 end, 3 wait, 4 silence), q, t, p
+    moves: (
+        np.ndarray
+    )  # int32 (N, 7): thread, round, factory, kind (0 offer, 1 accept, 2 end, 3 wait, 4 silence), q, t, p
     ends: np.ndarray  # int32 (M, 7): thread, moves so far, kind (AGREED ...), round, quantity, day, price
 
 
