@@ -1,4 +1,4 @@
-"""Times the real engine beside SCML's own loop and RL environments.   python experiments/bench.py --env std-mini
+"""Times both engines beside SCML's own loop and RL environments.   python experiments/bench.py --env std-mini
 
 One random masked policy first plays worlds in our environment until `--seconds` are spent. What it answered is the
 workload: every case plays the same days of the same worlds, and the cases that take answers give the very same ones
@@ -10,6 +10,11 @@ is its turn. Times are CPU time of the process, all its threads included, with d
 is CPU per simulated day over that of SCML's own loop in the same repeat: below 1 is faster. SCML's own RL environments
 choose random actions of their own space, so that their negotiations are others and shorter, and the same days mean less
 work: compare their decisions per second. Of the answers that they take only those in turn count; SCML drops the others.
+
+A second table of each environment is the fast engine's: the vector environment over numbers of worlds and cores, driven
+by actions drawn evenly among the allowed ones, with the learner in one factory of each world (the others are compiled
+opponents, whose decisions are simulated but not counted) and in all of them (every thread of the world is an agent,
+with features, bounds, broadcast and state written for each). Its worlds are the id's own, from a prepared bank.
 
 The folder `--out` receives bench.json (everything) and bench.csv (one line for each case).
 """
@@ -34,6 +39,7 @@ from typing import Any
 
 import tyro
 from bench_cases import BASELINE, CASES, RL_CASES, Measure, record
+from bench_fast import FastCase, FastMeasure, describe, make_bank, run_fast, start_up
 from rich.console import Console
 from rich.table import Table
 
@@ -57,6 +63,18 @@ class BenchConfig:
     """of the first world and of the random policy"""
     rl: bool = True
     """also measure SCML's own RL environments"""
+    real: bool = True
+    """measure the real engine and what stands beside it"""
+    fast: bool = True
+    """measure the fast engine"""
+    fast_worlds: tuple[int, ...] = (1, 16, 256, 1024)
+    """numbers of worlds of the fast engine; 256 also on two cores"""
+    fast_seconds: float = 4.0
+    """seconds of each measurement of the fast engine"""
+    bank_worlds: int = 256
+    """prepared worlds that the fast engine plays"""
+    start_up: bool = True
+    """also time the first make in a new process, with and without compiled code"""
     out: Path = Path("runs/bench")
     """folder for bench.json and bench.csv"""
 
@@ -129,6 +147,53 @@ def run_env(env_id: str, config: BenchConfig, say: Callable[[str], None]) -> dic
     for worker in workers.values():
         worker.close()
     return measures
+
+
+def run_fast_cases(env_id: str, config: BenchConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Rows of the fast engine: each case in a process of its own, repeats in turns."""
+    say(f"{env_id}: preparing {config.bank_worlds} worlds")
+    bank = make_bank(env_id, config.bank_worlds)
+    cases = [FastCase(who, n, 1) for who in (1, "all") for n in config.fast_worlds]
+    cases += [FastCase(who, 256, 2) for who in (1, "all") if 256 in config.fast_worlds and (os.cpu_count() or 1) > 1]
+    measures: dict[FastCase, list[FastMeasure]] = {case: [] for case in cases}
+    for repeat in range(config.repeats):
+        for case in cases:
+            say(f"{env_id}: fast engine, repeat {repeat + 1} of {config.repeats}, {case}")
+            worker = _Worker(run_fast)
+            worker.send(env_id, bank, case, config.fast_seconds, config.seed + repeat)
+            measures[case].append(worker.receive())
+            worker.close()
+    rows = []
+    for case, found in measures.items():
+        who = "one factory" if case.controlled == 1 else "all factories"
+        name = f"fast, {who}, E = {case.n_worlds}, {case.threads} core{'s' if case.threads > 1 else ''}"
+        rows.append({"env": env_id, "case": name, **describe(found)})
+    if config.start_up:
+        say(f"{env_id}: start-up")
+        rows += [
+            {"env": env_id, "case": f"start-up, {name}", "seconds": t} for name, t in start_up(env_id, bank).items()
+        ]
+    return rows
+
+
+def fast_table(env_id: str, rows: list[dict[str, Any]]) -> Table:
+    """What was measured of the fast engine."""
+    table = Table(title=f"{env_id}: fast engine", title_justify="left", title_style="bold")
+    for column in ("case", "decisions / CPU s (low..high)", "decisions / s", "KiB / world", "grown MB", "seconds"):
+        table.add_column(column, justify="left" if column == "case" else "right", no_wrap=True)
+    for row in rows:
+        if "seconds" in row:
+            table.add_row(row["case"], "", "", "", "", f"{row['seconds']:.1f}")
+            continue
+        table.add_row(
+            row["case"],
+            f"{row['decisions_per_cpu_second']:,.0f} ({row['low']:,.0f}..{row['high']:,.0f})",
+            f"{row['decisions_per_wall_second']:,.0f}",
+            f"{row['kib_per_world']:.0f}",
+            f"{row['grown_mb']:.1f}",
+            "",
+        )
+    return table
 
 
 def summarise(env_id: str, measures: Mapping[str, list[Measure]]) -> list[dict[str, Any]]:
@@ -232,10 +297,16 @@ def main(argv: list[str] | None = None) -> int:
         # over sets of ids, so that the same seed gives another world where strings hash differently.
         os.environ.update(NEGMAS_LOG_BASE=logs, PYTHONHASHSEED="0")
         for env_id in config.env:
-            with console.status(f"{env_id}: drawing and playing the workload") as status:
-                found = summarise(env_id, run_env(env_id, config, status.update))
-            rows += found
-            console.print(result_table(env_id, found), share_table(env_id, found))
+            if config.real:
+                with console.status(f"{env_id}: drawing and playing the workload") as status:
+                    found = summarise(env_id, run_env(env_id, config, status.update))
+                rows += found
+                console.print(result_table(env_id, found), share_table(env_id, found))
+            if config.fast:
+                with console.status(f"{env_id}: fast engine") as status:
+                    found = run_fast_cases(env_id, config, status.update)
+                rows += found
+                console.print(fast_table(env_id, found))
     write(rows, machine, config)
     console.print(f"written to {config.out / 'bench.json'} and bench.csv")
     return 0

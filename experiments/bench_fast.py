@@ -1,6 +1,7 @@
 """The fast engine's part of bench.py: throughput over the number of worlds and cores, memory, and start-up times.
 
-A compiled policy draws evenly among the actions that the mask allows, and every step writes bounds, features, broadcast and state of the agents that decide.
+A compiled policy draws evenly among the actions that the mask allows, and every step writes bounds, features, broadcast
+and state of the agents that decide.
 """
 
 import os

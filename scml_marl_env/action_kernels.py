@@ -1,4 +1,4 @@
-"""What a policy asks of the compact bounds (see actions.py), row by row, without expanding lead times by price levels."""
+"""What a policy asks of the compact bounds (see actions.py), row by row; leads are not expanded by price levels."""
 
 import numpy as np
 
@@ -29,12 +29,12 @@ def ops_and_leads(bounds: np.ndarray, n_leads: int, n_levels: int) -> tuple[np.n
     ops, leads = np.zeros((n, 4), np.bool_), np.zeros((n, n_leads), np.bool_)
     for i in range(n):
         row = bounds[i]
-        n_prices, best, sign = np.int64(row[N_PRICES]), np.int64(row[BEST_PRICE]), np.int64(row[PRICE_SIGN])
+        n_prices, best, sign = int(row[N_PRICES]), int(row[BEST_PRICE]), int(row[PRICE_SIGN])
         last_level = min(n_prices, n_levels) - 1
         any_lead = False
         if last_level >= 0:
             cheapest = best + sign * price_offset(0 if sign > 0 else last_level, n_prices, n_levels)
-            for lead in range(min(n_leads - 1, np.int64(row[LAST_LEAD])) + 1):
+            for lead in range(min(n_leads - 1, int(row[LAST_LEAD])) + 1):
                 allowed = row[QUANTITY + lead] >= 1 and row[QUANTITY + n_leads + lead] >= max(cheapest, 1)
                 if allowed and lead == 0:
                     allowed = False
@@ -57,8 +57,8 @@ def caps_at(bounds: np.ndarray, lead: np.ndarray, n_leads: int, n_levels: int) -
     caps = np.zeros((n, n_levels), np.int32)
     for i in range(n):
         row, d = bounds[i], lead[i]
-        n_prices, best, sign = np.int64(row[N_PRICES]), np.int64(row[BEST_PRICE]), np.int64(row[PRICE_SIGN])
-        quantity, budget = np.int64(row[QUANTITY + d]), np.int64(row[QUANTITY + n_leads + d])
+        n_prices, best, sign = int(row[N_PRICES]), int(row[BEST_PRICE]), int(row[PRICE_SIGN])
+        quantity, budget = int(row[QUANTITY + d]), int(row[QUANTITY + n_leads + d])
         if d > row[LAST_LEAD]:
             continue
         for level in range(min(n_prices, n_levels)):
@@ -67,6 +67,6 @@ def caps_at(bounds: np.ndarray, lead: np.ndarray, n_leads: int, n_levels: int) -
             if budget < quantity * price:
                 cap = budget // price
             if d == 0:
-                cap = min(cap, np.int64(row[QUANTITY + 2 * n_leads + level]))
+                cap = min(cap, int(row[QUANTITY + 2 * n_leads + level]))
             caps[i, level] = cap
     return caps

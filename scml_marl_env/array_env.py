@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scml_marl_env import features
-from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT, ActionGrid
+from scml_marl_env.actions import ACCEPT, CAN_WAIT, END, OFFER, WAIT, ActionGrid
 from scml_marl_env.config import SHIELDS, EnvConfig
 from scml_marl_env.handles import handle
 from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
@@ -108,11 +108,7 @@ class ArrayEnv:
         self._rules = Rules(
             SHIELDS.index(config.shield), config.useful, self.grid.quantity_array, self.grid.n_price_levels
         )
-        n_slots, shown = config.n_slots, self.arrays
-        self._rows = [
-            (shown.bounds[rows], shown.observation[rows], shown.state[f])
-            for f, rows in enumerate(map(self.agents_of, range(config.n_controlled)))
-        ]
+        n_slots = config.n_slots
         self._lazy = lazy
         self._answered = Answered(
             np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64), np.zeros((2, 2, len(COUNTS)), np.int64)
@@ -127,6 +123,7 @@ class ArrayEnv:
         """Draws the world of `seed` and plays it to its first window."""
         for array in self.arrays:
             array[:] = 0
+        self.arrays.bounds[:, CAN_WAIT] = 1  # all that a slot without a partner may do
         self.seed = seed
         self._journal = []
         self.n_steps = 0
@@ -327,11 +324,16 @@ class ArrayEnv:
                 view.on_turn[factory] = False
             if everything or factory == window or arrays.terminated[factory] or arrays.truncated[factory]:
                 self._show(factory)
-        arrays.bounds[self.engine.n_factories * self.config.n_slots :, 0] = 1  # absent factories may only wait
 
     def _show(self, factory: int) -> None:
-        bounds, observation, state = self._rows[factory]
-        open_window(self._view, factory, self._rules, self.layout.columns, bounds, observation, state)
+        """Writes the rows of a factory, those of slots without a partner excepted: they never change."""
+        first, view, arrays = factory * self.config.n_slots, self.engine.view, self.arrays
+        last = first + int(view.n_suppliers[factory] + view.n_consumers[factory])
+        state = arrays.state[factory]
+        open_window(
+            self._view, factory, self._rules, self.layout.columns, arrays.bounds[first:last],
+            arrays.observation[first:last], state,
+        )  # fmt: skip
         if self.config.privileged_state:
             self.engine.write_private(state[self.layout.n_public :].reshape(-1, len(PRIVATE_COLUMNS)))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy as np
 from scml_marl_env import reward as book
 from scml_marl_env.array_env import Layout
 from scml_marl_env.config import SHIELDS, EnvConfig
-from scml_marl_env.features import THREAD_FEATURES
 from scml_marl_env.fast_steps import (
     Board,
     Settings,
@@ -19,6 +19,7 @@ from scml_marl_env.fast_steps import (
     start_all,
     take_actions,
 )
+from scml_marl_env.features import THREAD_FEATURES
 from scml_marl_env.handles import handle
 from scml_marl_env.layers.l1_factory import N_COLUMNS, N_LEAD_ROWS
 from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
@@ -64,6 +65,7 @@ class FastShard:
             controlled=np.full((n_worlds, config.n_controlled), -1),
             window=np.full(n_worlds, -1),
             book=np.zeros((n_worlds, config.n_controlled, book.N_COLUMNS)),
+            day=np.zeros(n_worlds, np.int64),
             answered=np.zeros(n_worlds, np.int64),
             chosen=np.zeros((n_worlds, n_slots), np.int64),
             priority=np.zeros((n_worlds, n_slots)),
@@ -97,7 +99,7 @@ class FastShard:
         return self._begin(dict(episodes))
 
     def take(self, actions: np.ndarray, n_actions: int) -> int:
-        """Notes the actions, int (E, N), of the agents that decide; returns e * N + n of a wrong one, -1 if all are right."""
+        """Notes int (E, N) actions of the agents that decide; returns e * N + n of a wrong one, else -1."""
         return take_actions(self._board, actions, n_actions)
 
     def start_step(self) -> None:
@@ -108,8 +110,8 @@ class FastShard:
         if self._pool is None:
             play_all(self._world, self._settings, self._board, self._places, 0)
         else:
-            arguments = play_all, self._world, self._settings, self._board
-            jobs = [self._pool.submit(*arguments, part, lane) for lane, part in enumerate(self._parts)]
+            play: Any = partial(play_all, self._world, self._settings, self._board)
+            jobs = [self._pool.submit(play, part, lane) for lane, part in enumerate(self._parts)]
             for job in jobs:
                 job.result()
         if self.config.strict:

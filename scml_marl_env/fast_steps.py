@@ -69,6 +69,7 @@ class Board(NamedTuple):
     controlled: np.ndarray  # int64 (E, F), the factory of each team, -1 for none
     window: np.ndarray  # int64 (E,), the team that has to answer, -1 if the episode is over
     book: np.ndarray  # float64 (E, F, reward.N_COLUMNS)
+    day: np.ndarray  # int64 (E,), of the last rewards
     answered: np.ndarray  # int64 (E,), the team that answered last
     chosen: np.ndarray  # int64 (E, K), the actions of the window
     priority: np.ndarray  # float64 (E, K)
@@ -96,9 +97,13 @@ def start(world: World, settings: Settings, board: Board, e: int) -> None:
     board.changed[e] = 0
     board.unsafe[e] = 0
     board.executed[e] = 0
+    board.observation[e] = 0
+    board.bounds[e] = 0
+    board.bounds[e, :, grid.CAN_WAIT] = 1  # all that a slot without a partner may do
     for team in range(board.controlled.shape[1]):
         board.done[e, team] = board.controlled[e, team] < 0
     follow(world, board, e)
+    board.day[e] = world.state.world[e, fast.DAY]
     for team in range(board.controlled.shape[1]):
         if board.controlled[e, team] >= 0:
             b = e * settings.n_views + team
@@ -134,22 +139,24 @@ def answer(world: World, settings: Settings, board: Board, e: int, team: int, la
     """Settles the chosen actions of the window and hands them to the negotiations."""
     n_slots, b = board.chosen.shape[1], e * settings.n_views + team
     first, rules = team * n_slots, settings.rules
-    bounds = board.bounds[e, first : first + n_slots]
+    n = world.views.ints[b, at.N_SUPPLIERS] + world.views.ints[b, at.N_CONSUMERS]
+    bounds = board.bounds[e, first : first + n]
     before = board.answered[e] * n_slots
     board.executed[e, before : before + n_slots] = grid.WAIT
     board.answered[e] = team
-    answered = Answered(board.settled[e], board.reason[e], board.unsafe[e])
+    settled, chosen = board.settled[e, :n], board.chosen[e, :n]
+    answered = Answered(settled, board.reason[e, :n], board.unsafe[e])
     memory = board.lane_answers[lane]
-    answers = Answers(memory[0], memory[1], memory[2], memory[3])
+    answers = Answers(memory[0, :n], memory[1, :n], memory[2, :n], memory[3, :n])
     close_window_with(
-        world.views, b, rules, bounds, board.chosen[e], board.priority[e], answered, settings.audit, answers,
+        world.views, b, rules, bounds, chosen, board.priority[e, :n], answered, settings.audit, answers,
         scratch_of(board, lane),
     )  # fmt: skip
     board.last_changed[e] = 0
     n_quantities, n_levels = rules.quantities.shape[0], rules.n_price_levels
-    for k in range(n_slots):
+    for k in range(n):
         board.last_changed[e, board.reason[e, k]] += 1
-        action, row = board.settled[e, k], world.state.answer[e, k]
+        action, row = settled[k], world.state.answer[e, k]
         board.executed[e, first + k] = action
         row[fast.OPERATION] = min(action, grid.OFFER)
         if action >= grid.OFFER:
@@ -186,7 +193,7 @@ def follow(world: World, board: Board, e: int) -> None:
 @lean
 def all_done(board: Board, e: int) -> bool:
     """Whether every team of a place has ended."""
-    for team in range(board.done.shape[1]):
+    for team in range(board.done.shape[1]):  # noqa: SIM110 (numba compiles no generators)
         if not board.done[e, team]:
             return False
     return True
@@ -216,13 +223,19 @@ def stop(board: Board, e: int, truncated: bool) -> None:
 
 @lean
 def reward(world: World, settings: Settings, board: Board, e: int) -> None:
-    """Rewards of every team since the last step; nothing changes within a day."""
+    """Rewards of every team since the last step; within a day there are none, unless a team ends."""
     view, state = world.views, world.state
+    is_new = state.world[e, fast.DAY] != board.day[e]
     for team in range(board.controlled.shape[1]):
         board.reward[e, team] = board.elapsed[e, team] = 0
+        is_new |= board.terminated[e, team]
+    if not is_new:
+        return
+    board.day[e] = state.world[e, fast.DAY]
+    for team in range(board.controlled.shape[1]):
         row, f, b = board.book[e, team], board.controlled[e, team], e * settings.n_views + team
         ended = board.terminated[e, team]
-        if f < 0 or row[book.CLOSED] > 0 or (view.ints[b, at.DAY] == row[book.DAY] and not board.done[e, team]):
+        if f < 0 or row[book.CLOSED] > 0:
             continue
         start_of = view.floats[b, at.INITIAL_BALANCE]
         balance, day = view.floats[b, at.BALANCE], view.ints[b, at.DAY]
@@ -237,16 +250,13 @@ def reward(world: World, settings: Settings, board: Board, e: int) -> None:
 
 
 @kernel
-def show(
-    world: World, settings: Settings, board: Board, e: int, window: int, everything: bool, lane: int
-) -> None:
+def show(world: World, settings: Settings, board: Board, e: int, window: int, everything: bool, lane: int) -> None:
     """Writes what the team of the window sees, and the last view of teams that end now (or all rows)."""
     n_slots = board.chosen.shape[1]
     board.active[e] = False
     for team in range(board.controlled.shape[1]):
         first = team * n_slots
         if board.controlled[e, team] < 0:
-            board.bounds[e, first : first + n_slots, 0] = 1  # an absent team may only wait
             continue
         ends = board.terminated[e, team] or board.truncated[e, team]
         if everything or team == window or ends:
@@ -271,16 +281,16 @@ def keep_final(board: Board, e: int, team: int) -> None:
 
 @lean
 def show_team(world: World, settings: Settings, board: Board, e: int, team: int, lane: int) -> None:
-    """Writes the rows of one team."""
-    n_slots = board.chosen.shape[1]
-    first = team * n_slots
-    observation = board.observation[e, first : first + n_slots]
+    """Writes the rows of one team, those of slots without a partner excepted: they never change."""
+    b, first = e * settings.n_views + team, team * board.chosen.shape[1]
+    last = first + world.views.ints[b, at.N_SUPPLIERS] + world.views.ints[b, at.N_CONSUMERS]
+    observation = board.observation[e, first:last]
     open_window_with(
         world.views,
-        e * settings.n_views + team,
+        b,
         settings.rules,
         settings.columns,
-        board.bounds[e, first : first + n_slots],
+        board.bounds[e, first:last],
         observation if settings.columns.thread >= 0 else board.lane_features[lane],
         observation,
         board.state[e, team],

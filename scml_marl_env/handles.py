@@ -13,7 +13,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
     NativeValue,
@@ -60,7 +60,7 @@ class Handle:
 
 def handle(bundle: Any) -> Any:
     """A `Handle` of a named tuple; the tuple itself while numba is switched off."""
-    return bundle if numba.config.DISABLE_JIT else Handle(bundle)
+    return bundle if config.DISABLE_JIT else Handle(bundle)  # type: ignore[attr-defined]  # made at run time
 
 
 register_model(HandleType)(models.OpaqueModel)
@@ -83,7 +83,7 @@ def _unbox(kind: HandleType, value: Any, c: Any) -> NativeValue:
 class _HandleAttributes(AttributeTemplate):
     key = HandleType
 
-    def generic_resolve(self, kind: HandleType, name: str) -> types.Type | None:
+    def generic_resolve(self, kind: Any, name: Any) -> Any:  # type: ignore[override]  # numba's has no names
         place = kind.place(name)
         return None if place < 0 else kind.fields[place][1]
 
@@ -126,4 +126,4 @@ def _member(context: Any, builder: Any, kinds: tuple[types.Type, ...], pointer: 
 
 @numba.njit
 def _store(address: int, bundle: Any) -> None:
-    _store_fields(address, bundle)
+    _store_fields(address, bundle)  # type: ignore[call-arg]  # numba passes the typing context

@@ -10,6 +10,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -20,11 +21,12 @@ _CONSTANTS = ("actions.py", "config.py", "view.py", "columns.py")
 kernel = numba.njit(cache=True)
 """Compiles a function on its first call, and keeps the machine code. No fastmath: results are exact."""
 
-lean = numba.njit(cache=True, _nrt=False)
-"""`kernel` for functions that allocate nothing. Without reference counting, handing them a tuple of a dozen arrays costs
-25 ns instead of 500 (numba's counts are atomic, two for each array), and cores do not fight over the counters."""
+_njit: Any = numba.njit  # its type does not know `_nrt`
+lean = _njit(cache=True, _nrt=False)
+"""`kernel` for functions that allocate nothing. Without reference counting, handing them a tuple of a dozen arrays
+costs 25 ns instead of 500 (numba's counts are atomic, two for each array), and cores do not fight over the counters."""
 
-inlined = numba.njit(cache=True, _nrt=False, forceinline=True)
+inlined = _njit(cache=True, _nrt=False, forceinline=True)
 """`lean` for functions that become part of their callers: a call that hands on a view or a `Factory` costs 50 ns."""
 
 

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from scml_marl_env.config import EnvConfig
 from scml_marl_env.env import check_seed
 from scml_marl_env.vector_pool import Pool
 from scml_marl_env.vector_worker import Shard, VectorArrays
-
-if TYPE_CHECKING:
-    from scml_marl_env.fast_shard import FastShard
 
 _NOT_BEGUN = "before the first reset()"
 _FAILED = "after a call that failed or was interrupted"
@@ -84,7 +81,7 @@ class VectorEnv:
         self.episodes: list[dict[str, Any]] = []
         self._must_reset: str | None = _NOT_BEGUN
         self._is_stepping = self._is_closed = False
-        self._worlds: Shard | Pool | FastShard
+        self._worlds: Any
         if config.engine == "fast":
             from scml_marl_env.fast_shard import FastShard
 
@@ -180,7 +177,7 @@ class VectorEnv:
         return saved
 
     def _journals(self, saved: dict[str, Any]) -> list[np.ndarray]:
-        """The actions of every world since its episode began; one whose worker has died is saved as its next episode."""
+        """The actions of each world since its episode began; one whose worker died is saved as its next episode."""
         assert isinstance(self._worlds, Shard | Pool)
         self._must_reset = _FAILED
         journals = self._worlds.journals()

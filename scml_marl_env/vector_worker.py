@@ -56,7 +56,7 @@ class VectorArrays(NamedTuple):
         return sum(_aligned(_n_bytes(*part)) for part in _shapes(layout, n_worlds))
 
     def take(self, actions: np.ndarray, n_actions: int) -> int:
-        """Notes the actions, int (E, N), of the agents that decide; returns e * N + n of a wrong one, -1 if all are right."""
+        """Notes int (E, N) actions of the agents that decide; returns e * N + n of a wrong one, else -1."""
         self.actions[:] = WAIT
         np.copyto(self.actions, actions, where=self.now.active, casting="same_kind")
         wrong = (self.actions < 0) | (self.actions >= n_actions)

@@ -208,5 +208,5 @@ def _generate(config: EnvConfig) -> Economy:
 
 
 def _default_agents(track: str) -> tuple[str, ...]:
-    """SCML's default agents in its own order; named here, since importing them takes seconds (tested to be the same)."""
+    """SCML's default agents in its own order, by name: importing them takes seconds."""
     return tuple(opponents.BUILT_IN[track][name] for name in opponents.DEFAULTS[track])

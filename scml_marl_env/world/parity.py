@@ -2,11 +2,12 @@
 
     python -m scml_marl_env.world.parity TRACE.json.gz ...
 
-A trace is what `record.py` of the project's shared/parity folder writes, or `python -m scml_marl_env.world.record`; the
-world is built from its static part alone; the recorded moves are fed one by one, each in the thread, round and factory in
-which the engine asks for it; then every end of a negotiation, contract, price, balance, stock, profit, cost, penalty,
-account (AWI) and score of every day is compared for equality, integers and float64 alike. Nothing is re-synchronised: the
-first difference ends the comparison of a trace. Exit status 1 if any trace differs or cannot be read.
+A trace is what `record.py` of the project's shared/parity folder writes, or `python -m scml_marl_env.world.record`. The
+world is built from its static part alone, and the recorded moves are fed one by one, each in the thread, round and
+factory in which the engine asks for it. Every end of a negotiation, contract, price, balance, stock, profit, cost,
+penalty, account (AWI) and score of every day is compared for equality, integers and float64 alike. Nothing is
+re-synchronised: the first difference ends the comparison of a trace. Exit status 1 if any trace differs or cannot be
+read.
 """
 
 import argparse
@@ -144,8 +145,8 @@ class _Replay:
             ("supply", 0, at.EXO_FIRST, at.EXO_IN_COST),
             ("demand", -1, at.EXO_LAST, at.EXO_OUT_REVENUE),
         ):
-            mine = [int(s.world[0, items]), int(s.factory[0, :, dollars].sum())]
-            self._same(day, -1, f"exogenous {word}", mine, list(page["exo_summary"][of]))
+            totals = [int(s.world[0, items]), int(s.factory[0, :, dollars].sum())]
+            self._same(day, -1, f"exogenous {word}", totals, list(page["exo_summary"][of]))
         self._same(day, -1, "threads", self._threads(), [thread[:5] for thread in page["threads"]])
         self._accounts(day, "awi_start", page)
         signed = int(s.world[0, at.N_SIGNED])
@@ -263,7 +264,7 @@ class _Replay:
             self.contracts.append([product, seller, buyer, quantity, day, price, -1, day, -1, -1, 1, -1])
 
     def _queued(self, day: int) -> list[tuple[int, int, int, int, int]]:
-        """(number, thread, delivery day, items, price) of every contract that waits for its day, in order of signing."""
+        """(number, thread, delivery day, items, price) of every contract that waits, by delivery day, as signed."""
         rows = []
         contracts = self.s.contract[0].reshape(-1, self.s.contract.shape[3])
         for d in range(self.ring):

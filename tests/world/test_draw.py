@@ -91,3 +91,14 @@ def test_one_number_of_days_is_the_same_draw_as_a_range_of_one():
     one, pair = (economy(config_of("std-mini", days=days), 4) for days in (20, (20, 20)))
     assert list(one.params["catalog_prices"]) == list(pair.params["catalog_prices"])
     assert [p.cost for p in one.params["profiles"]] == [p.cost for p in pair.params["profiles"]]
+
+
+@pytest.mark.parametrize("track", ["std", "oneshot"])
+def test_the_default_agents_are_those_of_the_generator(track):
+    from scml.oneshot.context import DefaultAgentsOneShot
+    from scml.std.context import DefaultAgentsStd
+
+    from scml_marl_env import opponents
+
+    here = [opponents.load(opponents.BUILT_IN[track][name]) for name in opponents.DEFAULTS[track]]
+    assert here == list(DefaultAgentsStd if track == "std" else DefaultAgentsOneShot)

@@ -64,8 +64,8 @@ class Tables(NamedTuple):
     world: np.ndarray  # int64 (W, N_WORLD)
     real: np.ndarray  # float64 (W, N_REAL)
     factory: np.ndarray  # int64 (W, F, N_FACTORY)
-    thread: np.ndarray  # int32 (W, R, N_THREAD)
-    slot: np.ndarray  # int32 (W, F, K), the thread of each slot, -1 without one
+    thread: np.ndarray  # int16 (W, R, N_THREAD)
+    slot: np.ndarray  # int16 (W, F, K), the thread of each slot, -1 without one
     catalog: np.ndarray  # float64 (W, P), prices
     fees: np.ndarray  # float64 (W, X), see FEE_START
     exogenous: np.ndarray  # int32 (W, Y, 4)
@@ -180,9 +180,9 @@ class State(NamedTuple):
     random: np.ndarray  # uint64 (E, F), the private random stream of each scripted agent (see `chance`)
     price: np.ndarray  # float64 (E, P, N_PRICE)
     agenda: np.ndarray  # int64 (E, P, 2), of today
-    factory: np.ndarray  # int64 (E, F, N_STATE_FACTORY)
+    factory: np.ndarray  # int32 (E, F, N_STATE_FACTORY)
     money: np.ndarray  # float64 (E, F, N_MONEY)
-    due: np.ndarray  # int64 (E, F, 2, H), items by delivery day (modulo H), void ones included, as the AWI counts
+    due: np.ndarray  # int32 (E, F, 2, H), items by delivery day (modulo H), void ones included, as the AWI counts
     thread: np.ndarray  # int32 (E, R, N_STATE_THREAD)
     running: np.ndarray  # int32 (E, R), the threads of today's pass, in order of creation
     contract: np.ndarray  # int32 (E, H, R, 4), by day of signing (modulo H) and thread
@@ -205,9 +205,9 @@ def empty_state(n_worlds: int, tables: Tables, n_diary_days: int = 0) -> State:
         np.zeros((e, f), np.uint64),
         np.zeros((e, p, N_PRICE)),
         np.zeros((e, p, 2), np.int64),
-        np.zeros((e, f, N_STATE_FACTORY), np.int64),
+        np.zeros((e, f, N_STATE_FACTORY), np.int32),
         np.zeros((e, f, N_MONEY)),
-        np.zeros((e, f, 2, h), np.int64),
+        np.zeros((e, f, 2, h), np.int32),
         np.zeros((e, r, N_STATE_THREAD), np.int32),
         np.zeros((e, r), np.int32),
         np.zeros((e, h, r, 4), np.int32),

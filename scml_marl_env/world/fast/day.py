@@ -119,7 +119,7 @@ def write_agenda(t: Tables, s: State, e: int, product: int) -> None:
     elif multiplier > 1e-6:
         low, high = max(1, int(below // multiplier)), int(multiplier * price)
     else:
-        top = int(math.ceil(price))
+        top = math.ceil(price)
         low, high = max(1, top - 1), max(1, top)
     s.agenda[e, product, LOW], s.agenda[e, product, HIGH] = min(low, high), max(low, high)
 

@@ -49,8 +49,14 @@ class Fleet:
         self.view = empty_view(n_places * self.n_views, config.n_slots, config.horizon + 1, config.history)
         self.arrays = handle(self.tables), handle(self.state), handle(self.view), handle(no_tape())
 
-    def begin(self, e: int, seed: int) -> Cast:
-        """Puts the world of `seed` at its beginning into place `e`."""
+    def begin(self, e: int, seed: int, in_seat: int | None = None) -> Cast:
+        """Puts the world of `seed` at its beginning into place `e`.
+
+        Args:
+            e: the place.
+            seed: of the episode.
+            in_seat: who decides for the controlled factories (`columns.POLICY`), None for decisions from outside.
+        """
         config = self.config
         if config.bank is None:
             prepared = prepare(config, seed)
@@ -69,6 +75,7 @@ class Fleet:
                 n_extra += 1
         for team, f in enumerate(roles.controlled):
             views[f] = e * self.n_views + team
+            policy[f] = policy[f] if in_seat is None else in_seat
         streams = np.array([_stream(seed, f) for f in range(len(policy))], np.uint64)
         conserving = config.inventory == "conserving"
         tables, state, view, _ = self.arrays

@@ -243,8 +243,8 @@ def empty_tables(n_worlds: int, room: Room) -> Tables:
         world=np.zeros((n_worlds, N_WORLD), np.int64),
         real=np.zeros((n_worlds, N_REAL)),
         factory=np.zeros((n_worlds, room.factories, N_FACTORY), np.int64),
-        thread=np.zeros((n_worlds, room.threads, N_THREAD), np.int32),
-        slot=np.full((n_worlds, room.factories, room.slots), -1, np.int32),
+        thread=np.zeros((n_worlds, room.threads, N_THREAD), np.int16),
+        slot=np.full((n_worlds, room.factories, room.slots), -1, np.int16),
         catalog=np.zeros((n_worlds, room.products)),
         fees=np.zeros((n_worlds, room.fees)),
         exogenous=np.zeros((n_worlds, room.exogenous, 4), np.int32),
@@ -322,14 +322,14 @@ def _network(members: list[list[int]], n_factories: int) -> tuple[np.ndarray, np
     for level in range(n_levels - 1, -1, -2):  # SEMANTICS.md c.1: every other level calls, from the last
         for caller in members[level]:
             for partner in beyond[level] + beyond[level + 2]:
-                row = np.zeros(N_THREAD, np.int32)
+                row = np.zeros(N_THREAD, np.int16)
                 row[FIRST], row[SECOND] = caller, partner
                 row[BUYER], row[SELLER] = max(caller, partner), min(caller, partner)
                 row[PRODUCT] = level if partner < caller else level + 1
                 row[SLOT_FIRST], row[SLOT_SECOND] = slot_of[caller][partner], slot_of[partner][caller]
                 rows.append(row)
-    thread = np.array(rows, np.int32).reshape(-1, N_THREAD)
-    slot = np.full((n_factories, max(len(partners) for partners in slot_of)), -1, np.int32)
+    thread = np.array(rows, np.int16).reshape(-1, N_THREAD)
+    slot = np.full((n_factories, max(len(partners) for partners in slot_of)), -1, np.int16)
     numbers = np.arange(len(rows))
     slot[thread[:, FIRST], thread[:, SLOT_FIRST]] = numbers
     slot[thread[:, SECOND], thread[:, SLOT_SECOND]] = numbers

@@ -267,7 +267,7 @@ def give_answers(t: Tables, s: State, view: FactoryView, e: int, f: int) -> None
 @lean
 def finish(t: Tables, s: State, view: FactoryView, tape: Tape, e: int, i: int, kind: int) -> None:
     """Ends a negotiation; an agreement is a signed contract at once."""
-    w, row, thread = s.world[e, ROW], s.thread[e, i], t.thread[s.world[e, ROW], i]
+    row, thread = s.thread[e, i], t.thread[s.world[e, ROW], i]
     row[RUNNING] = 0
     quantity, time, price = row[OFFER_QUANTITY], row[OFFER_DAY], row[OFFER_PRICE]
     if tape.ends.shape[0] > 0:

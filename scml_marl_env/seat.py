@@ -1,0 +1,39 @@
+"""Scores of a compiled agent in the learner's place: the yardstick of a trained policy, on the very same worlds."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from scml_marl_env import opponents
+from scml_marl_env.config import EnvConfig
+from scml_marl_env.world.fast import columns as at
+from scml_marl_env.world.fast.fleet import Fleet
+from scml_marl_env.world.fast.play import advance
+
+
+def seat_scores(config: EnvConfig, agent: str, seeds: Iterable[int]) -> np.ndarray:
+    """Plays worlds with `agent` in place of the environment's policy.
+
+    Args:
+        config: of the worlds, for the fast engine.
+        agent: name of an opponent that has a compiled twin ("greedy", "prudent", ...).
+        seeds: of the episodes, as `VectorEnv` and `ArrayEnv` take them.
+
+    Returns:
+        float64 (n, F), SCML's score of each controlled factory: its return with reward="profit" is the score minus 1.
+
+    Raises:
+        ValueError: for an agent without a compiled twin.
+    """
+    (path,) = opponents.pool(agent, config.track, config.year)
+    opponents.check_compiled([path], config.track)
+    policy = opponents.compiled_policy(path, config.track)
+    if policy is None:
+        raise ValueError("'default' is a mix of agents; name one of them.")
+    fleet, scores = Fleet(config, 1), []
+    for seed in seeds:
+        cast = fleet.begin(0, int(seed), in_seat=policy)
+        advance(*fleet.arrays, 0)
+        start = fleet.tables.factory[0, :, at.INITIAL_BALANCE]
+        scores.append([1 + fleet.state.money[0, f, at.EARNED] / start[f] for f in cast.controlled])
+    return np.array(scores)
