@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from scml_marl_env.env import ThreadEnv
     from scml_marl_env.factory_env import FactoryEnv
+    from scml_marl_env.factory_vector import FactoryVectorEnv
     from scml_marl_env.vector import VectorEnv
 
 _REGISTRY: dict[str, EnvConfig] = {
@@ -110,6 +111,28 @@ def make_vector(env_id: str, n_worlds: int = 1, seed: int = 0, workers: int = 0,
     return VectorEnv(config, n_worlds=n_worlds, seed=seed, workers=workers)
 
 
+def make_factory_vector(
+    env_id: str, num_envs: int = 1, seed: int = 0, workers: int = 0, masks: bool = True, **options: Any
+) -> "FactoryVectorEnv":
+    """The factory view of E worlds as a Gymnasium `VectorEnv`; also `gymnasium.make_vec("scml_marl_env/Std2025-v0")`.
+
+    Args:
+        env_id: one of `ids()`.
+        num_envs: E.
+        seed: of the first reset without one.
+        workers: as of `make_vector`.
+        masks: put the flat action masks, int8 (E, K, A), into the infos.
+        **options: fields of `EnvConfig`.
+
+    Raises:
+        ValueError, TypeError: as `make`.
+    """
+    config = config_of(env_id, **options)
+    from scml_marl_env.factory_vector import FactoryVectorEnv
+
+    return FactoryVectorEnv(config, num_envs, seed, workers, masks)
+
+
 def module_form(name: str) -> ModuleType | None:
     """The module `std_2025_v0` of an id, with `parallel_env`, `env` and `raw_env`; None if there is no such id."""
     env_id = name.removesuffix("_v0").replace("_", "-")
@@ -146,7 +169,10 @@ def register_everywhere() -> None:
     for env_id in _REGISTRY:
         if gymnasium_id(env_id) not in gymnasium.registry:
             gymnasium.register(
-                gymnasium_id(env_id), entry_point="scml_marl_env.registry:make_factory", kwargs={"env_id": env_id}
+                gymnasium_id(env_id),
+                entry_point="scml_marl_env.registry:make_factory",
+                vector_entry_point="scml_marl_env.registry:make_factory_vector",
+                kwargs={"env_id": env_id},
             )
         pettingzoo.register(
             "parallel", f"scml_marl_env/{env_id}", "scml_marl_env.registry:make", kwargs={"env_id": env_id}

@@ -85,7 +85,7 @@ class VectorEnv:
         if config.engine == "fast":
             from scml_marl_env.fast_shard import FastShard
 
-            memory = bytearray(VectorArrays.size_of(layout, self.n_worlds))
+            memory = np.zeros(VectorArrays.size_of(layout, self.n_worlds), np.uint8)  # on huge pages, where there are
             arrays = VectorArrays.over(memory, layout, self.n_worlds)
             self._worlds = FastShard(config, layout, arrays, max(1, self.n_workers))
         elif self.n_workers:
