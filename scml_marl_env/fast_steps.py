@@ -6,13 +6,12 @@ simulator. A *place* e of a fleet of worlds holds one world; its teams are the c
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from scml_marl_env import actions as grid
 from scml_marl_env import reward as book
 from scml_marl_env import view as at
-from scml_marl_env.kernels import kernel, lean
+from scml_marl_env.kernels import kernel, lean, unlocked
 from scml_marl_env.layers.l1_bounds import price_offset
 from scml_marl_env.layers.l1_counters import Answers
 from scml_marl_env.layers.l1_factory import Scratch
@@ -314,7 +313,7 @@ def take_actions(board: Board, actions: np.ndarray, n_actions: int) -> int:
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@unlocked
 def play_all(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
     """A step of the given places, one after the other; other threads may play other places in other lanes meanwhile."""
     for j in range(places.shape[0]):

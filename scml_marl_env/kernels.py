@@ -16,10 +16,13 @@ import numba
 
 _PACKAGE = Path(__file__).parent
 # Modules without kernels whose constants kernels freeze.
-_CONSTANTS = ("actions.py", "config.py", "view.py", "columns.py")
+_CONSTANTS = ("actions.py", "config.py", "view.py", "columns.py", "handles.py")
 
 kernel = numba.njit(cache=True)
 """Compiles a function on its first call, and keeps the machine code. No fastmath: results are exact."""
+
+unlocked = numba.njit(cache=True, nogil=True)
+"""`kernel` for what Python calls from several threads: it holds no interpreter lock."""
 
 _njit: Any = numba.njit  # its type does not know `_nrt`
 lean = _njit(cache=True, _nrt=False)

@@ -92,7 +92,7 @@ def test_a_run_that_is_cut_off_and_one_that_is_closed_can_be_shown():
 
 def test_without_a_history_of_offers_the_day_can_still_be_shown():
     game = started("oneshot-mini", history=0, observation=("thread", "broadcast"))
-    play(game, 20)
+    play(game, 40)
     assert "deal" in day_table(game)
     assert day_picture(game).dtype == np.uint8
 
