@@ -69,15 +69,15 @@ def test_default_keeps_the_generators_agents_and_fills_the_places_of_competitors
 
 
 def test_opponents_are_drawn_by_weight():
-    mix = {"greedy": 1, "random": 2, "default": 5}
+    mix = {"nothing": 1, "prudent": 2, "default": 5}  # none of the default agents, which `default` brings
     names, n = Counter(), 0
     for roles in cast(opponents=mix):
         for f, path in enumerate(roles.agent_types):
             if f not in roles.controlled:
                 n += 1
-                names[path.rpartition(":")[2] if ":" in path else "default"] += 1
-    assert near(names["GreedyStdAgent"], 1 / 8, n) and near(names["RandomStdAgent"], 2 / 8, n)
-    assert near(names["default"], 5 / 8, n)
+                names[path.rpartition(":")[2]] += 1
+    nothing, prudent = names.pop("OneshotDoNothingAgent"), names.pop("PrudentAgent")
+    assert near(nothing, 1 / 8, n) and near(prudent, 2 / 8, n) and near(names.total(), 5 / 8, n)
 
 
 def test_a_draw_is_the_economy_of_its_seed_with_the_roles_of_its_seed():

@@ -66,6 +66,7 @@ def test_recordings_are_reproduced_without_a_compiler():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("path", ["tests/layers", "tests/test_reward.py", "tests/world/test_rules.py"])
 def test_the_kernel_tests_pass_without_a_compiler(path):
     code = f"import pytest; raise SystemExit(pytest.main(['-q', '-x', {path!r}, '-p', 'no:cacheprovider']))"
