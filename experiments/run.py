@@ -20,8 +20,10 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from algorithms import checkpoint
 from algorithms.interface import VectorEnv
 from algorithms.ippo import IPPO
+from algorithms.league import frozen_teams
 from algorithms.mappo import MAPPO, CriticSees
 from algorithms.ppo import PPO, PPOConfig, Shapes
 from algorithms.train import TrainConfig, train
@@ -47,6 +49,8 @@ class EnvConfig:
     workers: int | None = None
     """of scml_marl_env: threads of the compiled engine (by default one for each core), or processes of SCML (default 0:
     none but this one)"""
+    frozen: tuple[Path, ...] = ()
+    """compiled engine: checkpoints that play a further factory of each world, one each"""
     bank_worlds: int = 512
     """compiled engine only: worlds in the bank for training, drawn once; 0 draws every world anew (0.1 s each)"""
     eval_bank_worlds: int = 128
@@ -172,7 +176,13 @@ def make_scml_env(
         options["bank"] = str(cached_bank(config_of(env.env, **options), n_bank, first_seed))
     workers = env.workers if env.workers is not None else os.cpu_count() or 1
     n_worlds = n_worlds or (64 if evaluates else 256)
-    return scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)
+    if not env.frozen:
+        return scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)
+    options["controlled"] = options.get("controlled", 1) + len(env.frozen)
+    worlds = scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)
+    for folder in env.frozen:
+        checkpoint.check_columns(checkpoint.load(folder).observation_names, worlds.observation_names, folder)
+    return frozen_teams(worlds, [checkpoint.load(folder) for folder in env.frozen], seed)
 
 
 def make_learner(config: RunConfig, shapes: Shapes) -> PPO:
@@ -206,6 +216,7 @@ def to_json(config: RunConfig) -> dict[str, Any]:
     """Returns the config as JSON; where the run lives is not part of it."""
     saved = dataclasses.asdict(config)
     del saved["out"], saved["resume"]
+    saved["env"]["frozen"] = [str(folder) for folder in config.env.frozen]
     return saved
 
 

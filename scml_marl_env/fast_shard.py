@@ -107,11 +107,16 @@ class FastShard:
 
     def step(self) -> list[dict[str, Any]]:
         """Plays the actions of the arrays and resets worlds whose last team ends. Returns their statistics."""
+        places, parts = self._places, self._parts
+        if not self.arrays.stepped.all():
+            self.arrays.rest(~self.arrays.stepped)
+            places = np.flatnonzero(self.arrays.stepped)
+            parts = np.array_split(places, len(parts))
         if self._pool is None:
-            play_all(self._world, self._settings, self._board, self._places, 0)
+            play_all(self._world, self._settings, self._board, places, 0)
         else:
             play: Any = partial(play_all, self._world, self._settings, self._board)
-            jobs = [self._pool.submit(play, part, lane) for lane, part in enumerate(self._parts)]
+            jobs = [self._pool.submit(play, part, lane) for lane, part in enumerate(parts)]
             for job in jobs:
                 job.result()
         if self.config.strict:

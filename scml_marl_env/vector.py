@@ -92,8 +92,8 @@ class VectorEnv:
             portable = replace(config, opponents=self.config["opponents"])
             self._worlds = Pool(portable, layout, self.n_worlds, self.n_workers)
         else:
-            memory = bytearray(VectorArrays.size_of(layout, self.n_worlds))
-            self._worlds = Shard(config, VectorArrays.over(memory, layout, self.n_worlds), range(self.n_worlds))
+            private = bytearray(VectorArrays.size_of(layout, self.n_worlds))
+            self._worlds = Shard(config, VectorArrays.over(private, layout, self.n_worlds), range(self.n_worlds))
         self._arrays = arrays = self._worlds.arrays
         now = arrays.now
         self.observation, self.state, self.bounds, self.active = now.observation, now.state, now.bounds, now.active
@@ -119,8 +119,10 @@ class VectorEnv:
         self.episodes += self._worlds.begin(self._seed, episodes)
         self._must_reset = None
 
-    def step(self, actions: np.ndarray) -> None:
+    def step(self, actions: np.ndarray, worlds: np.ndarray | None = None) -> None:
         """Plays int (E, N) `actions`, 0..A-1 for every active agent; see the class for what it writes.
+
+        `worlds`, bool (E,), are those that are stepped, all if None; the others rest, with results of zero.
 
         L1 replaces and counts an action that the mask forbids. With `strict` it raises ValueError instead, and the
         environment must be reset, because other worlds have gone on.
@@ -129,13 +131,14 @@ class VectorEnv:
             ValueError: for a wrong shape, type or number; nothing has happened then.
             RuntimeError: before reset(), after close() or an error, or while a step is under way.
         """
-        self.step_async(actions)
+        self.step_async(actions, worlds)
         self.step_wait()
 
-    def step_async(self, actions: np.ndarray) -> None:
+    def step_async(self, actions: np.ndarray, worlds: np.ndarray | None = None) -> None:
         """Begins a step, during which the arrays change; `step_wait` ends it. Arguments and errors as of `step`."""
         self._check_ready("step")
         self._write_actions(actions)
+        self._arrays.stepped[:] = True if worlds is None else worlds
         self._must_reset = _FAILED
         self._worlds.start_step()
         self._is_stepping = True

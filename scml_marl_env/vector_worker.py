@@ -35,6 +35,7 @@ class VectorArrays(NamedTuple):
     length: np.ndarray  # int64 (E,), its steps so far
     returns: np.ndarray  # float64 (E, F), its rewards so far
     done: np.ndarray  # bool (E, F), the team has ended, or does not exist in this world
+    stepped: np.ndarray  # bool (E,), the worlds of the step that is asked for
 
     @classmethod
     def over(cls, memory: Any, layout: Layout, n_worlds: int) -> "VectorArrays":
@@ -62,6 +63,11 @@ class VectorArrays(NamedTuple):
         wrong = (self.actions < 0) | (self.actions >= n_actions)
         return int(wrong.argmax()) if wrong.any() else -1
 
+    def rest(self, e: Any) -> None:
+        """The results of a step for worlds that are not stepped."""
+        for array in (self.now.reward, self.now.elapsed, self.now.terminated, self.now.truncated, self.now.executed):
+            array[e] = 0
+
     def world(self, e: int) -> EnvArrays:
         """The rows of one world, sharing memory."""
         return EnvArrays(*(array[e] for array in self.now))
@@ -72,7 +78,7 @@ def _shapes(layout: Layout, n_worlds: int) -> list[tuple[tuple[int, ...], type]]
     f = layout.n_factories
     rows = [shown[name] for name in EnvArrays._fields]
     rows += [shown[name] for name in ("observation", "state", "active", "bounds", "executed")]
-    rows += [((), np.int64), ((), np.int64), ((f,), np.float64), ((f,), np.bool_)]
+    rows += [((), np.int64), ((), np.int64), ((f,), np.float64), ((f,), np.bool_), ((), np.bool_)]
     return [((n_worlds, *shape), dtype) for shape, dtype in rows]
 
 
@@ -129,6 +135,9 @@ class Shard:
         """Plays the actions of the arrays and resets worlds whose last team ends. Returns their statistics."""
         ended: list[dict[str, Any]] = []
         for e, game in self._games.items():
+            if not self.arrays.stepped[e]:
+                self.arrays.rest(e)
+                continue
             self._play(e, self.arrays.actions[e])
             if game.window is None:
                 ended.append(self._statistics(e))

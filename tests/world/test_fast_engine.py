@@ -128,6 +128,7 @@ def test_the_compiled_vector_environment_is_many_single_ones(env_id, options, th
     arrays = VectorArrays.over(bytearray(VectorArrays.size_of(layout, n_worlds)), layout, n_worlds)
     shard = Shard(config, arrays, range(n_worlds))
     env.reset(7)
+    arrays.stepped[:] = True
     shard.begin(7, dict.fromkeys(range(n_worlds), 0))
     rng, ended = np.random.default_rng(0), 0
     names = [*arrays.now._fields, *(name for name in arrays._fields if name.startswith("final"))]
