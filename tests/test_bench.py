@@ -111,11 +111,35 @@ def test_help_tells_every_option(capsys):
 def test_the_command_measures_every_case_and_writes_nothing_elsewhere(tmp_path):
     command = [sys.executable, str(EXPERIMENTS / "bench.py"), "--env", "oneshot-mini", "--days", "8"]
     command += ["--repeats", "1", "--seconds", "0.1", "--out", str(tmp_path / "out")]
+    command += ["--fast-worlds", "2", "--fast-seconds", "0.2", "--bank-worlds", "2", "--no-start-up"]
     paths = os.pathsep.join([str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": paths}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "out" / "bench.json").read_text())["rows"]
-    assert [row["case"] for row in rows] == [name for name, _ in (*cases.CASES, *cases.RL_CASES)]
-    assert all(row["same"] in (True, None) and row["peak_mb"] > 50 for row in rows)
+    real, fast = [row for row in rows if "same" in row], [row for row in rows if "same" not in row]
+    assert [row["case"] for row in real] == [name for name, _ in (*cases.CASES, *cases.RL_CASES)]
+    assert all(row["same"] in (True, None) and row["peak_mb"] > 50 for row in real)
+    assert [row["case"] for row in fast] == [f"fast, {who}, E = 2, 1 core" for who in ("one factory", "all factories")]
+    assert all(row["decisions_per_cpu_second"] > 0 and row["kib_per_world"] > 0 for row in fast)
     assert not (tmp_path / "home" / "negmas").exists()
+
+
+def test_the_benchs_random_policy_draws_every_allowed_action_and_no_other():
+    import numpy as np
+    from bench_fast import draw_actions
+
+    import scml_marl_env
+
+    env = scml_marl_env.make_vector("oneshot-mini", 4, engine="fast")
+    env.reset(0)
+    actions, stream = np.zeros((4, env.n_agents), np.int64), np.array([7], np.uint64)
+    grid, drawn = env.action_grid, [[set() for _ in range(env.n_agents)] for _ in range(4)]
+    for _ in range(3000):
+        draw_actions(env.bounds, env.active, grid.quantity_array, grid.n_leads, stream, actions)
+        for e, n in np.argwhere(env.active):
+            drawn[e][n].add(int(actions[e, n]))
+    masks = grid.mask(env.bounds)
+    assert env.active.any() and not actions[~env.active].any()
+    for e, n in np.argwhere(env.active):
+        assert drawn[e][n] == set(np.flatnonzero(masks[e, n]).tolist())
