@@ -9,6 +9,8 @@ Kernels do not see a difference: what works on `handle(bundle)` works on the bun
 is while numba is switched off (`NUMBA_DISABLE_JIT=1`).
 """
 
+import contextlib
+import mmap
 from typing import Any
 
 import numba
@@ -26,6 +28,7 @@ from numba.extending import (
     unbox,
 )
 
+_LINE = 64
 _WORDS_PER_FIELD = 24  # room for an array of up to eight axes
 
 
@@ -56,6 +59,32 @@ class Handle:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bundle, name)
+
+
+def together(*bundles: Any) -> list[Any]:
+    """The same named tuples of arrays, zeros, in one piece of memory on huge pages where the system has them.
+
+    A step of a large fleet touches dozens of arrays at a place that has long left the caches; on pages of 4 KiB each
+    touch would also have to look up its page.
+    """
+    arrays = [array for bundle in bundles for array in bundle]
+    sizes = [-(-array.nbytes // _LINE) * _LINE for array in arrays]
+    block = zeroed(sum(sizes))
+    offsets = np.cumsum([0, *sizes])
+    moved = iter(
+        block[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
+        for offset, array in zip(offsets, arrays, strict=False)
+    )
+    return [type(bundle)(*(next(moved) for _ in bundle)) for bundle in bundles]
+
+
+def zeroed(n_bytes: int) -> np.ndarray:
+    """uint8 (n,) of zeros, on huge pages where the system has them."""
+    block = mmap.mmap(-1, max(1, n_bytes))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            block.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(block, np.uint8)[:n_bytes]
 
 
 def handle(bundle: Any) -> Any:

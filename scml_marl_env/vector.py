@@ -12,6 +12,7 @@ import numpy as np
 from scml_marl_env.array_env import Layout
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.env import check_seed
+from scml_marl_env.handles import zeroed
 from scml_marl_env.vector_pool import Pool
 from scml_marl_env.vector_worker import Shard, VectorArrays
 
@@ -85,7 +86,7 @@ class VectorEnv:
         if config.engine == "fast":
             from scml_marl_env.fast_shard import FastShard
 
-            memory = np.zeros(VectorArrays.size_of(layout, self.n_worlds), np.uint8)  # on huge pages, where there are
+            memory = zeroed(VectorArrays.size_of(layout, self.n_worlds))
             arrays = VectorArrays.over(memory, layout, self.n_worlds)
             self._worlds = FastShard(config, layout, arrays, max(1, self.n_workers))
         elif self.n_workers:

@@ -6,7 +6,7 @@ import numpy as np
 
 from scml_marl_env import opponents
 from scml_marl_env.config import EnvConfig
-from scml_marl_env.handles import handle
+from scml_marl_env.handles import handle, together
 from scml_marl_env.view import empty_view
 from scml_marl_env.world.bank import open_bank, prepare
 from scml_marl_env.world.draw import Casting
@@ -46,7 +46,10 @@ class Fleet:
         members = opponents.pool(config.opponents, config.track, config.year)
         needs_view = opponents.PRUDENT in members
         self.n_views = config.n_controlled + (self.tables.factory.shape[1] if needs_view else 0)
-        self.view = empty_view(n_places * self.n_views, config.n_slots, config.horizon + 1, config.history)
+        view = empty_view(n_places * self.n_views, config.n_slots, config.horizon + 1, config.history)
+        horizons = self.tables.world.copy()
+        self.tables, self.state, self.view = together(self.tables, self.state, view)
+        self.tables.world[:] = horizons
         self.arrays = handle(self.tables), handle(self.state), handle(self.view), handle(no_tape())
 
     def begin(self, e: int, seed: int, in_seat: int | None = None) -> Cast:
