@@ -275,12 +275,17 @@ def share_table(env_id: str, rows: list[dict[str, Any]]) -> Table:
 
 def write(rows: list[dict[str, Any]], machine: Mapping[str, Any], config: BenchConfig) -> None:
     """bench.json with everything, bench.csv with a line for each case."""
-    config.out.mkdir(parents=True, exist_ok=True)
     settings = {f.name: getattr(config, f.name) for f in fields(config)} | {"out": str(config.out)}
-    text = json.dumps({"about": machine, "settings": settings, "rows": rows}, indent=1)
-    (config.out / "bench.json").write_text(text + "\n")
+    write_rows(config.out / "bench", rows, machine, settings)
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], machine: Mapping[str, Any], settings: dict[str, Any]) -> None:
+    """`path` with .json added holds everything, with .csv a line for each row, each with the machine's columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"about": dict(machine), "settings": settings, "rows": rows}, indent=1)
+    path.with_suffix(".json").write_text(text + "\n")
     columns = list(dict.fromkeys(key for row in rows for key in row)) + list(machine)
-    with (config.out / "bench.csv").open("w", newline="") as file:
+    with path.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(row | dict(machine) for row in rows)

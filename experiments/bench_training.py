@@ -21,7 +21,6 @@ minibatches of 4096; one thread) with the same hidden layers, run by that interp
 The folder `--out` receives bench_training.json (everything) and bench_training.csv (a line for each repeat).
 """
 
-import csv
 import json
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from typing import Any
 
 import torch
 import tyro
-from bench import about
+from bench import about, write_rows
 from bench_training_worlds import SyntheticEnv
 from rich.console import Console
 from rich.table import Table
@@ -262,15 +261,8 @@ def table(config: TrainingBenchConfig, rows: list[dict[str, Any]]) -> Table:
 
 def write(config: TrainingBenchConfig, machine: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """bench_training.json with everything, bench_training.csv with a line for each repeat."""
-    config.out.mkdir(parents=True, exist_ok=True)
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-    text = json.dumps({"about": machine, "settings": settings, "rows": rows}, indent=1)
-    (config.out / "bench_training.json").write_text(text + "\n")
-    columns = list(dict.fromkeys(key for row in rows for key in row)) + list(machine)
-    with (config.out / "bench_training.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(row | machine for row in rows)
+    write_rows(config.out / "bench_training", rows, machine, settings)
 
 
 if __name__ == "__main__":

@@ -354,7 +354,11 @@ def _exogenous_as_signed(trace: Mapping[str, Any]) -> list[list[int]]:
 
 def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> int:
     """Compares the traces named on the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scml_marl_env.world.parity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("trace", nargs="+", type=Path, help="file of a trace, .json or .json.gz")
     failed = 0
     for path in parser.parse_args(argv).trace:

@@ -237,7 +237,11 @@ def _random_allowed(game: Any, rng: np.random.Generator) -> np.ndarray:
 
 def main(argv: list[str] | None = None) -> int:
     """Records, writes and replays; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scml_marl_env.world.record",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("env", help="id of an environment")
     parser.add_argument("--seed", type=int, default=0, help="of the episode")
     parser.add_argument("--policy-seed", type=int, default=0, help="of the random answers")
@@ -246,6 +250,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="file for the trace (.json.gz); none is written without")
     args = parser.parse_args(argv)
+    if args.out is not None and args.out.is_dir():
+        parser.error(f"--out names the file of the trace, {args.out} is a folder; try {args.out / 'episode.json.gz'}.")
     options = {}
     for text in args.option:
         key, equals, value = text.partition("=")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scml_marl_env.world.parity import compare, load_trace, main
+from scml_marl_env.world.record import main as record
 from scml_marl_env.world.record import record_episode
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.json.gz"))
@@ -102,6 +103,12 @@ def test_an_episode_of_the_real_engine_is_recorded_and_replayed(env_id, options)
     report = compare(trace)
     assert report.difference is None
     assert report.rounds > 100 and report.days == trace["static"]["n_steps"]
+
+
+def test_a_folder_in_place_of_the_file_is_refused_before_the_episode_is_played(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        record(["std-mini", "--out", str(tmp_path)])
+    assert "is a folder; try" in capsys.readouterr().err
 
 
 @pytest.mark.slow
