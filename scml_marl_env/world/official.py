@@ -8,9 +8,9 @@ that of a set of random ids, and a negotiation draws no extra random number when
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from scml_marl_env import opponents
 from scml_marl_env.config import EnvConfig
@@ -143,17 +143,32 @@ class _Conserving:
         return result
 
 
+class Player(NamedTuple):
+    """Who plays a factory: an SCML agent class and the keyword arguments of its constructor."""
+
+    agent: type
+    params: Mapping[str, Any] = {}
+
+
 def build(draw: WorldDraw, config: EnvConfig, controlled_class: type) -> Any:
     """The world of a draw with `controlled_class` in the controlled factories; call it in its randomness."""
+    players = [Player(controlled_class if path is None else opponents.load(path)) for path in draw.agent_types]
+    return build_with(draw.params, config, players, name=f"world-{draw.seed}")
+
+
+def build_with(economy: Mapping[str, Any], config: EnvConfig, players: Sequence[Player], name: str) -> Any:
+    """The world of an economy (`WorldDraw.params`) with one player for each factory; call it in its randomness."""
     from scml.oneshot.sysagents import DefaultOneShotAdapter
 
     lean = _lean_class(world_class(config), config.inventory == "conserving")
-    classes = [controlled_class if path is None else opponents.load(path) for path in draw.agent_types]
-    params = dict(draw.params)
+    classes = [player.agent for player in players]
+    params = dict(economy)
     params.update(
-        name=f"world-{draw.seed}",
+        name=name,
         agent_types=[DefaultOneShotAdapter] * len(classes),
-        agent_params=[{"controller_type": agent} for agent in classes],
+        agent_params=[
+            {"controller_type": player.agent, "controller_params": dict(player.params)} for player in players
+        ],
         neg_n_steps=config.rounds,
         time_limit=None,
         neg_time_limit=None,
