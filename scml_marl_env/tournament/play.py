@@ -86,7 +86,8 @@ class Book:
         self.days: list[tuple[float, float, float, float, float]] = []  # balance, stock, produced, due, short
         self.items, self.money, self.worth, self.deals = [0, 0], [0.0, 0.0], [0.0, 0.0], 0
         self.seconds: list[float] = []
-        _time_decisions(self.agent, self.seconds)
+        self.n_exceptions = 0
+        self._watch_decisions()
 
     def close_day(self) -> None:
         """Notes the results of a day."""
@@ -134,8 +135,29 @@ class Book:
             "windows": float(len(self.seconds)),
             "decision_ms": 1000 * float(np.mean(self.seconds)) if self.seconds else math.nan,
             "decision_ms_max": 1000 * max(self.seconds, default=math.nan),
-            "exceptions": float(world.n_total_agent_exceptions[me]),
+            "exceptions": float(world.n_total_agent_exceptions[me] + self.n_exceptions),
         }
+
+    def _watch_decisions(self) -> None:
+        """Times the calls by which SCML asks the agent for a decision, and counts those that raise."""
+        from negmas.sao import SAOSyncController
+
+        together = isinstance(self.agent, SAOSyncController)
+        for name in ("first_proposals", "counter_all") if together else ("propose", "respond"):
+            setattr(self.agent, name, self._watched(getattr(self.agent, name)))
+
+    def _watched(self, method: Callable) -> Callable:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            except Exception:
+                self.n_exceptions += 1
+                raise
+            finally:
+                self.seconds.append(time.perf_counter() - start)
+
+        return call
 
 
 def _player(competitor: Competitor) -> Player:
@@ -163,26 +185,6 @@ def _listen(world: Any, books: list[Book]) -> None:
 
     world.on_contract_signed = on_contract_signed
     world.after_day = after_day
-
-
-def _time_decisions(agent: Any, seconds: list[float]) -> None:
-    """Times the calls by which SCML asks an agent for a decision."""
-    from negmas.sao import SAOSyncController
-
-    together = isinstance(agent, SAOSyncController)
-    for name in ("first_proposals", "counter_all") if together else ("propose", "respond"):
-        setattr(agent, name, _timed(getattr(agent, name), seconds))
-
-
-def _timed(method: Callable, seconds: list[float]) -> Callable:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return method(*args, **kwargs)
-        finally:
-            seconds.append(time.perf_counter() - start)
-
-    return call
 
 
 def _report(agent: Any) -> dict[str, float]:

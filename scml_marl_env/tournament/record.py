@@ -1,6 +1,7 @@
 """WorldRecord: what is kept of one played world. One line of JSON each; every figure of a report comes from these."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -73,20 +74,29 @@ class WorldRecord:
     seconds: float
 
     def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self))
+        """One line of JSON, null for nan."""
+        raw = asdict(self)
+        for seat in raw["seats"]:
+            seat["measures"] = _without_nan(seat["measures"])
+        return json.dumps(raw, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> "WorldRecord":
         """The record of a line that `to_json` wrote."""
         raw: dict[str, Any] = json.loads(line)
+        for seat in raw["seats"]:
+            seat["measures"] = {name: math.nan if x is None else x for name, x in seat["measures"].items()}
         raw["seats"] = tuple(SeatRecord(**seat) for seat in raw["seats"])
         return cls(**raw)
 
     def outcome(self) -> dict[str, Any]:
-        """The record without what differs between two runs of the same world: times."""
+        """The record without what differs between two runs of the same world: times. None stands for nan."""
         raw = asdict(self)
         del raw["seconds"]
         for seat in raw["seats"]:
-            seat["measures"] = {name: value for name, value in seat["measures"].items() if name not in TIMES}
+            seat["measures"] = _without_nan({name: x for name, x in seat["measures"].items() if name not in TIMES})
         return raw
+
+
+def _without_nan(measures: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in measures.items()}

@@ -109,7 +109,8 @@ def play_isolated(tournament: Tournament, time_limit: float | None, imports: tup
 def _play_all(
     tournament: Tournament, todo: list[Job], backend: Backend, time_limit: float | None
 ) -> Iterator[WorldRecord]:
-    imports = tuple(sorted({each.params["policy"].partition(":")[0] for each in tournament.competitors if each.params}))
+    policies = {each.params["policy"] for each in tournament.competitors if "policy" in each.params}
+    imports = tuple(sorted(policy.partition(":")[0] for policy in policies))
     call = functools.partial(play_isolated, tournament, time_limit, imports)
     attempts = dict.fromkeys(todo, 0)
     while todo:
