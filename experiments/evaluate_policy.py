@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from run import RunConfig, describe, from_json, make_env
+from run import RunConfig, describe, from_json, load_policy, make_env
 
 from algorithms import checkpoint
 from algorithms.evaluate import evaluate, interval, returns_of
@@ -38,8 +38,7 @@ class EvaluationConfig:
 def main(argv: list[str] | None = None) -> int:
     """Plays both policies in the same worlds and prints means and paired gain with intervals."""
     config = tyro.cli(EvaluationConfig, args=argv, description=__doc__)
-    folder = config.run if (config.run / "meta.json").is_file() else checkpoint.newest(config.run)
-    policy = checkpoint.load(folder)
+    policy, folder = load_policy(config.run)
     trained_with: RunConfig = from_json(RunConfig, policy.config["about"])
     options = trained_with.env.env_options + config.env_options
     worlds = dataclasses.replace(trained_with.env, env_options=options)

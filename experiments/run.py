@@ -25,6 +25,7 @@ from algorithms.interface import VectorEnv
 from algorithms.ippo import IPPO
 from algorithms.league import frozen_teams
 from algorithms.mappo import MAPPO, CriticSees
+from algorithms.policy import Policy
 from algorithms.ppo import PPO, PPOConfig, Shapes
 from algorithms.train import TrainConfig, train
 from algorithms.vector import ParallelVectorEnv, parallel_env
@@ -180,9 +181,19 @@ def make_scml_env(
         return scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)
     options["controlled"] = options.get("controlled", 1) + len(env.frozen)
     worlds = scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)
-    for folder in env.frozen:
-        checkpoint.check_columns(checkpoint.load(folder).observation_names, worlds.observation_names, folder)
-    return frozen_teams(worlds, [checkpoint.load(folder) for folder in env.frozen], seed)
+    return frozen_teams(worlds, [load_policy(folder, worlds)[0] for folder in env.frozen], seed)
+
+
+def load_policy(path: Path, env: VectorEnv | None = None) -> tuple[Policy, Path]:
+    """Returns the policy of a checkpoint, or of the newest one of a run, and its folder; checks that it fits `env`."""
+    try:
+        folder = path if (path / "meta.json").is_file() else checkpoint.newest(path)
+        policy = checkpoint.load(folder)
+        if env is not None:
+            checkpoint.check_columns(policy.observation_names, env.observation_names, folder)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    return policy, folder
 
 
 def make_learner(config: RunConfig, shapes: Shapes) -> PPO:

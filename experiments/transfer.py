@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from run import RunConfig, from_json, make_env
+from run import RunConfig, from_json, load_policy, make_env
 from scipy import stats
 
 from algorithms import checkpoint
@@ -41,8 +41,7 @@ class TransferConfig:
 def main(argv: list[str] | None = None) -> int:
     """Plays, prints and returns 0."""
     config = tyro.cli(TransferConfig, args=argv, description=__doc__)
-    folder = config.run if (config.run / "meta.json").is_file() else checkpoint.newest(config.run)
-    policy = checkpoint.load(folder)
+    policy, folder = load_policy(config.run)
     trained_with: RunConfig = from_json(RunConfig, policy.config["about"])
     returns, bank = {}, ""
     for engine in ("fast", "scml"):

@@ -143,6 +143,19 @@ class FastShard:
         parts |= {f"board.{name}": array.copy() for name, array in self.board._asdict().items()}
         return parts
 
+    def check_fits(self, parts: Mapping[str, np.ndarray]) -> None:
+        """Refuses a `snapshot` that a version with other arrays took.
+
+        Raises:
+            ValueError: if it cannot be restored here.
+        """
+        for name, array in self.snapshot().items():
+            if name not in parts or np.asarray(parts[name]).nbytes != array.nbytes:
+                raise ValueError(
+                    f"Another version of scml_marl_env saved these worlds ({name} differs); they cannot go on here. "
+                    "Go on with that version, or begin a new run; the policy itself can still be loaded and played."
+                )
+
     def restore(self, seed: int, episodes: Mapping[int, int], parts: Mapping[str, np.ndarray]) -> None:
         """Draws the worlds of the episodes again and puts everything as it was in a `snapshot`."""
         self._seed = seed

@@ -205,6 +205,7 @@ class VectorEnv:
         self._check_free("load_state_dict")
         seed, episodes = self._checked(saved)
         if not isinstance(self._worlds, Shard | Pool):
+            self._worlds.check_fits(saved["arrays"])
             self._forget_ends()
             self._seed = seed
             self._worlds.restore(seed, episodes, saved["arrays"])

@@ -196,3 +196,13 @@ def test_memory_does_not_grow_with_the_days(env_id):
 def test_the_fast_engine_refuses_opponents_without_a_twin():
     with pytest.raises(ValueError, match="no twin of opponent"):
         config_of("std-mini", engine="fast", opponents="tests.players:Patient")
+
+
+def test_saved_worlds_of_another_version_are_refused():
+    env = VectorEnv(config_of("oneshot-mini", engine="fast"), 2)
+    env.reset(0)
+    saved = env.state_dict()
+    saved["arrays"]["view.day"] = saved["arrays"]["view.day"][:-1]
+    with pytest.raises(ValueError, match=r"Another version .*view.day differs"):
+        env.load_state_dict(saved)
+    env.close()
