@@ -64,7 +64,7 @@ def trace(env, seed, steps=STEPS, begin=True):
 def print_reference():
     """For a process with PYTHONHASHSEED=0: the trace without workers."""
     with VectorEnv(CONFIG, N_WORLDS, seed=1) as env:
-        print(json.dumps(trace(env, 7)))
+        print(json.dumps(trace(env, 8)))
 
 
 def run(code, **kwargs):
@@ -130,7 +130,7 @@ def local():
 
 
 def test_results_are_the_same_with_no_worker_one_and_two(reference, pool, single):
-    pool_trace, single_trace = trace(pool, 7), trace(single, 7)
+    pool_trace, single_trace = trace(pool, 8), trace(single, 8)
     output, errors = reference.communicate(timeout=500)
     assert reference.returncode == 0, errors
     digest, episodes, early = json.loads(output)
@@ -349,7 +349,7 @@ def test_an_interrupted_step_asks_for_a_reset(single, monkeypatch):
 
 
 def test_a_saved_state_has_the_same_future_in_another_environment(pool, single):
-    trace(pool, 11, steps=70)
+    trace(pool, 11, steps=75)
     saved = pool.state_dict()
     assert max(len(actions) for actions in saved["actions"]) >= 10
     here = trace(pool, 12, 80, begin=False)

@@ -27,7 +27,7 @@ from scml_marl_env.world.fast.columns import LEVEL, N_FACTORIES, Tables
 from scml_marl_env.world.fast.tables import stack, static_of, tables_of
 from scml_marl_env.world.rng import GlobalRandomness
 
-FORMAT = 1
+FORMAT = 2
 SHARD_SIZE = 64
 _ROWS = 0x726F7773  # keeps the choice of a row apart from others that are drawn with the same seed
 _CACHE = "SCML_MARL_ENV_CACHE"
@@ -257,7 +257,7 @@ def cached_bank(config: EnvConfig, n_worlds: int, first_seed: int = 0, processes
     name = (
         f"{made['track']}-days{'-'.join(map(str, made['days']))}-levels{'-'.join(map(str, made['processes']))}"
         f"-factories{per_level}-rounds{made['rounds']}-{'-'.join(f'{k}{v}' for k, v in _versions().items())}"
-        f"-seed{first_seed}-{n_worlds}"
+        f"-format{FORMAT}-seed{first_seed}-{n_worlds}"
     )
     cache = Path(os.environ.get(_CACHE) or Path.home() / ".cache" / "scml_marl_env")
     folder = cache / "banks" / name

@@ -209,7 +209,7 @@ def test_what_is_no_bank_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is damaged"):
         Bank(tmp_path)
     (tmp_path / "bank.json").write_text('{"format": 99}')
-    with pytest.raises(ValueError, match="not of format 1"):
+    with pytest.raises(ValueError, match="not of format 2"):
         Bank(tmp_path)
 
 

@@ -202,7 +202,7 @@ def test_saved_worlds_of_another_version_are_refused():
     env = VectorEnv(config_of("oneshot-mini", engine="fast"), 2)
     env.reset(0)
     saved = env.state_dict()
-    saved["arrays"]["view.day"] = saved["arrays"]["view.day"][:-1]
-    with pytest.raises(ValueError, match=r"Another version .*view.day differs"):
+    saved["arrays"]["board.window"] = saved["arrays"]["board.window"][:-1]
+    with pytest.raises(ValueError, match=r"Another version .*board.window differs"):
         env.load_state_dict(saved)
     env.close()
