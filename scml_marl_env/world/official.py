@@ -48,11 +48,11 @@ class OrderedContracts(dict):
 
 
 class AgentId(str):
-    """An agent's id with a hash that is the same in every process.
+    """An agent's id, such as 03Gre@1, with a hash that is the same in every process and for every kind of agent.
 
     Many SCML agents iterate over sets of ids, whose order follows their hashes: with those of plain strings a world
-    would depend on PYTHONHASHSEED. Ids travel through SCML as the objects that they are, so every set of them is
-    ordered alike.
+    would depend on PYTHONHASHSEED, and on the letters by which SCML abbreviates who plays. Ids travel through SCML as
+    the objects that they are, so every set of them is ordered alike: by place (03) and level (1).
     """
 
     __slots__ = ("_hash",)
@@ -60,7 +60,7 @@ class AgentId(str):
 
     def __new__(cls, text: str) -> "AgentId":
         self = super().__new__(cls, text)
-        self._hash = zlib.crc32(text.encode())
+        self._hash = zlib.crc32((text[:2] + text[text.rfind("@") :]).encode())
         return self
 
     def __hash__(self) -> int:
