@@ -28,6 +28,7 @@ FORMULAS = {
     "rating": "openskill Plackett-Luce, mu - 3 sigma; a match ranks all who played one seat; "
     "sigma takes the seats as independent",
     "missing": "seats that another competitor played and this one did not (failed worlds)",
+    "measures": "mean over the seats where the measure exists; of decision_ms_max the largest",
     "[low, high]": "95 % percentile bootstrap over world seeds, stratified by level class; nan below two worlds",
 }
 """What every statistic is; those of the measures are in `MEASURES`."""
