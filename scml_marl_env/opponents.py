@@ -7,9 +7,10 @@ keeps the default agent that the official generator drew there.
 
 import difflib
 import importlib
-import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from scml_marl_env import champions
 
 DEFAULT = "default"
 
@@ -57,55 +58,10 @@ _COMPILED: dict[str, dict[str, str]] = {
     },
 }  # names of the values of `columns.POLICY`
 
-_A24, _A25, _A26 = "scml_agents.scml2024", "scml_agents.scml2025", "scml_agents.scml2026"
-CHAMPIONS: dict[str, dict[int, dict[str, str]]] = {
-    "std": {
-        2024: {
-            "penguin": f"{_A24}.standard.team_penguin:PenguinAgent",
-            "cautious-std": f"{_A24}.standard.team_miyajima_std:CautiousStdAgent",
-            "ax": f"{_A24}.standard.team_178:AX",
-            "quick-decision": f"{_A24}.standard.teamyuzuru:QuickDecisionAgent",
-        },
-        2025: {
-            "as0": f"{_A25}.standard.team_atsunaga:AS0",
-            "xeno-sota": f"{_A25}.standard.team_253:XenoSotaAgent",
-            "ultra-super": f"{_A25}.standard.team_254:UltraSuperMiracleSoraFinalAgentZ",
-            "price-trend": f"{_A25}.standard.team_280:PriceTrendStdAgent",
-        },
-        2026: {
-            "heystd": f"{_A26}.standard.team_21800.hi.std:Std",
-            "horizon-aware": f"{_A26}.standard.team_21653.horizon_aware_agent:HorizonAwareAgent",
-            "sbd": f"{_A26}.standard.team_21650.sbd_agent:SBD",
-            "taka-link": f"{_A26}.standard.team_21282.taka_link_agent:TakaLinkAgent",
-        },
-    },
-    "oneshot": {
-        2024: {
-            "cautious-oneshot": f"{_A24}.oneshot.team_miyajima_oneshot:CautiousOneShotAgent",
-            "matching-pennies": f"{_A24}.oneshot.team_193:MatchingPennies",
-            "dist-redist": f"{_A24}.oneshot.team_171:DistRedistAgent",
-            "epsilon-greedy": f"{_A24}.oneshot.teamyuzuru:EpsilonGreedyAgent",
-        },
-        2025: {
-            "cost-averse": f"{_A25}.oneshot.teamyuzuru:CostAverseAgent",
-            "rchan": f"{_A25}.oneshot.takafam:Rchan",
-            "almost-equal": f"{_A25}.oneshot.team_284:AlmostEqualAgent",
-        },
-        2026: {
-            "bayesian": f"{_A26}.oneshot.team_21637.bayesian_agent:BayesianAgent",
-            "lattice": f"{_A26}.oneshot.team_21484.latice_oneshot_agent:LatticeOneShotAgent",
-            "sbd-oneshot": f"{_A26}.oneshot.team_21813.sbdoneshot_agent:SBDOneShot",
-            "time-weighted": f"{_A26}.oneshot.team_21155.time_weighted_agent2:TimeWeightedAgent",
-        },
-    },
-}
-"""Winners and finalists that trade on the installed scml; a pool of its own for each year, `champions`."""
-
 
 def names(track: str) -> list[str]:
     """Every opponent name of a track."""
-    champions = [name for year in CHAMPIONS[track].values() for name in year]
-    return [DEFAULT, *BUILT_IN[track], "champions", *champions]
+    return [DEFAULT, *BUILT_IN[track], "champions", *champions.names(track)]
 
 
 def pool(spec: Any, track: str, year: int) -> dict[str, float]:
@@ -187,10 +143,9 @@ def _paths(member: Any, track: str, year: int) -> list[str]:
     if member in BUILT_IN[track]:
         return [BUILT_IN[track][member]]
     if member == "champions":
-        return [_champion(name, path) for name, path in CHAMPIONS[track][year].items()]
-    for champions in CHAMPIONS[track].values():
-        if member in champions:
-            return [_champion(member, champions[member])]
+        return [_installed(champion) for champion in champions.pool(track, year)]
+    if member in champions.names(track):
+        return [_installed(champions.named(member, track))]
     if ":" in member or "." in member:
         if member in BUILT_IN[track].values():
             return [member]
@@ -202,13 +157,9 @@ def _paths(member: Any, track: str, year: int) -> list[str]:
     raise ValueError(f"No opponent {member!r} for the {track} track; {hint} Or pass a class or 'package.module:Class'.")
 
 
-def _champion(name: str, path: str) -> str:
-    if importlib.util.find_spec("scml_agents") is None:
-        raise ModuleNotFoundError(
-            f"Opponent {name!r} is a competition agent of the package scml-agents, which is not installed. "
-            "Install it without its gigabytes of dependencies: pip install --no-deps scml-agents"
-        )
-    return path
+def _installed(champion: champions.Champion) -> str:
+    champions.check_installed(champion)
+    return champion.path
 
 
 def _check_class(agent: Any) -> None:

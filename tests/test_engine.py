@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import scml_marl_env
+from scml_marl_env import champions
 from scml_marl_env.actions import ACCEPT, END
 from scml_marl_env.array_env import ArrayEnv
-from scml_marl_env.opponents import CHAMPIONS as CHAMPION_TABLE
 from scml_marl_env.registry import config_of
 from tests.players import Dying, Failing, Patient, greedy, play, random_masked
 
@@ -97,9 +97,7 @@ def test_competition_agents_play(env_id, name):
     assert game.statistics()["days"] == 5
 
 
-CHAMPIONS = [
-    (f"{track}-mini", name) for track in CHAMPION_TABLE for year in CHAMPION_TABLE[track].values() for name in year
-]
+CHAMPIONS = [(f"{each.track}-mini", each.name) for each in champions.ALL if each.in_pool]
 
 
 @pytest.mark.slow

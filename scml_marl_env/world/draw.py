@@ -120,11 +120,17 @@ class Casting:
         """
         if self._everyone:
             return Roles(tuple(range(len(levels))), (None,) * len(levels))
-        stream = mix(int(seed) + _GOLDEN) ^ _ROLES
-        controlled, stream = self._place(levels, stream)
+        controlled, stream = self._place(levels, mix(int(seed) + _GOLDEN) ^ _ROLES)
+        return Roles(tuple(controlled), self._cast(defaults, controlled, stream))
+
+    def field(self, defaults: Sequence[str | None], seed: int, seats: Sequence[int]) -> tuple[str | None, ...]:
+        """Who plays a world in which `seats` (indices of factories) are given to others; None there."""
+        return self._cast(defaults, seats, mix(int(seed) + _GOLDEN) ^ _ROLES)
+
+    def _cast(self, defaults: Sequence[str | None], taken: Sequence[int], stream: int) -> tuple[str | None, ...]:
         types: list[str | None] = []
         for index, default in enumerate(defaults):
-            if index in controlled:
+            if index in taken:
                 types.append(None)
                 continue
             path: str | None = self._paths[0]
@@ -137,7 +143,7 @@ class Casting:
                     stream = (stream + _GOLDEN) & _MASK
                     path = self._defaults[(mix(stream) * len(self._defaults)) >> 64]
             types.append(path)
-        return Roles(tuple(controlled), tuple(types))
+        return tuple(types)
 
     def _place(self, levels: Sequence[int], stream: int) -> tuple[list[int], int]:
         """The controlled factories, in the order in which their levels are wanted, and the advanced stream."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from scml_marl_env import opponents
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.world.draw import WorldDraw, world_class
+from scml_marl_env.world.rng import GlobalRandomness
 
 _ROUND_CALLBACKS = (
     "on_round_start",
@@ -157,18 +158,24 @@ def build(draw: WorldDraw, config: EnvConfig, controlled_class: type) -> Any:
 
 
 def build_with(economy: Mapping[str, Any], config: EnvConfig, players: Sequence[Player], name: str) -> Any:
-    """The world of an economy (`WorldDraw.params`) with one player for each factory; call it in its randomness."""
+    """The world of an economy (`WorldDraw.params`) with one player for each factory; call it in its randomness.
+
+    Every agent is constructed in randomness of its own, which follows from `name` and its place: the world draws the
+    same penalties whoever plays in it.
+    """
     from scml.oneshot.sysagents import DefaultOneShotAdapter
 
     lean = _lean_class(world_class(config), config.inventory == "conserving")
     classes = [player.agent for player in players]
+    agents = []
+    for index, player in enumerate(players):
+        with GlobalRandomness(zlib.crc32(f"{name}/{index}".encode())):
+            agents.append(player.agent(**player.params))
     params = dict(economy)
     params.update(
         name=name,
         agent_types=[DefaultOneShotAdapter] * len(classes),
-        agent_params=[
-            {"controller_type": player.agent, "controller_params": dict(player.params)} for player in players
-        ],
+        agent_params=[{"controller_type": lambda agent=agent: agent} for agent in agents],
         neg_n_steps=config.rounds,
         time_limit=None,
         neg_time_limit=None,

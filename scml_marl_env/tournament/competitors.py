@@ -1,0 +1,85 @@
+"""Who competes: names, import paths and checkpoints, made into something that a worker process can construct."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scml_marl_env import champions, opponents
+
+POLICY_AGENT = "scml_marl_env.policy_agent:PolicyAgent"
+CHECKPOINT = "algorithms.checkpoint:load"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Competitor:
+    """One entry of a tournament.
+
+    Attributes:
+        name: in every table.
+        path: import path of its SCML agent class.
+        params: keyword arguments of the class (JSON).
+    """
+
+    name: str
+    path: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+def competitors(specs: Iterable[str], track: str) -> tuple[Competitor, ...]:
+    """Reads a list of competitors.
+
+    Args:
+        specs: each a name (an opponent of `scml_marl_env.opponents`, a competition agent of `scml_marl_env.champions`),
+            an import path "package.module:Class", the folder of a checkpoint or of a run (its newest checkpoint), or
+            one of these behind "label=", which then is its name.
+        track: of the worlds, "std" or "oneshot".
+
+    Raises:
+        ValueError: for an unknown name, two competitors of one name, none at all, or a checkpoint of the other track.
+        ModuleNotFoundError: for a competition agent whose packages are not installed, with the command that does it.
+    """
+    found = [_competitor(spec.strip(), track) for spec in specs if spec.strip()]
+    if not found:
+        raise ValueError("A tournament needs at least one competitor: names, import paths or folders of checkpoints.")
+    names = [each.name for each in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"Two competitors are called {name!r}; tell them apart with label=..., such as a={name}.")
+    return tuple(found)
+
+
+def _competitor(spec: str, track: str) -> Competitor:
+    label, _, what = spec.rpartition("=")
+    folder = Path(what).expanduser()
+    if folder.is_dir():
+        return _checkpoint(label, folder, track)
+    if "/" in what:
+        raise ValueError(f"There is no folder {what!r}; a checkpoint is a folder with meta.json and weights.")
+    if what in (opponents.DEFAULT, "champions"):
+        raise ValueError(f"{what!r} is a pool, not an agent; name its members: {', '.join(champions.names(track))}.")
+    if what in champions.names(track):
+        champion = champions.named(what, track)
+        champions.check_installed(champion)
+        return Competitor(name=label or what, path=champion.path)
+    ((path, _),) = opponents.pool(what, track, 2025).items()
+    opponents.load(path)
+    return Competitor(name=label or what.rpartition(":")[2].rpartition(".")[2], path=path)
+
+
+def _checkpoint(label: str, folder: Path, track: str) -> Competitor:
+    if (folder / "checkpoints").is_dir():
+        run, saved = folder, sorted(path for path in (folder / "checkpoints").glob("update_*") if path.suffix == "")
+        if not saved:
+            raise ValueError(f"{folder} holds no finished checkpoint yet.")
+        folder = saved[-1]
+    else:
+        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    if not (folder / "meta.json").is_file():
+        raise ValueError(f"{folder} is no checkpoint: it holds no meta.json.")
+    trained = json.loads((folder / "meta.json").read_text())["env"].get("track")
+    if trained != track:
+        raise ValueError(f"{folder} was trained on the {trained} track and cannot play the {track} track.")
+    params = {"policy": CHECKPOINT, "path": str(folder.resolve())}
+    return Competitor(name=label or run.name, path=POLICY_AGENT, params=params)
