@@ -1,8 +1,8 @@
 """Audits SCML agents: what they do that is not safe.   python experiments/audit.py penguin greedy --worlds 20
 
-An AGENT is a name of scml_marl_env/opponents.py, the import path of an agent class, or either of them behind the
-external shield ("penguin+covered"). All play the same worlds in the same seats, one after the other, watched by
-scml_marl_env/audit/watch.py, which changes nothing of what they do. SAFETY.md, 3, in short, each in percent:
+An AGENT is a name (a built-in or competition agent), the import path of an agent class, or the folder of a checkpoint;
+"penguin+covered" is one behind the external shield. All play the same worlds in the same seats, one after the other,
+watched by scml_marl_env/audit/watch.py, which changes nothing of what they do. SAFETY.md, 3, in short, each in percent:
 
     U1          acceptances and offers that, alone, make a shortfall certain, or today's payments unaffordable
     U2          decisions of which some part, with the offers still pending, does so
@@ -30,7 +30,7 @@ from rich.progress import track
 from rich.table import Table
 from run import read_option
 
-from scml_marl_env.audit.play import SeatAudit, agent_of, play
+from scml_marl_env.audit.play import SeatAudit, play, player_of
 from scml_marl_env.audit.rates import LEVELS, Rate, gains, rates
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.registry import config_of
@@ -41,8 +41,8 @@ class AuditConfig:
     """Who is audited, and where."""
 
     agents: tyro.conf.Positional[tuple[str, ...]]
-    """names or import paths, each with "+feasible" or "+covered" for the external shield; scores are compared with the
-    first one's"""
+    """names, import paths or folders, each with "+feasible" or "+covered" for the external shield; scores are compared
+    with the first one's"""
     env: str = "std-2025"
     """id of scml_marl_env: track, size of the worlds, opponents"""
     env_options: tuple[str, ...] = ()
@@ -64,9 +64,12 @@ def main(argv: list[str] | None = None) -> int:
     config = tyro.cli(AuditConfig, args=argv, description=__doc__)
     if not config.agents or config.worlds < 1 or config.workers < 1:
         raise SystemExit("Name at least one agent, and ask for at least one world and one worker.")
-    worlds = config_of(config.env, **dict(read_option(text) for text in config.env_options))
-    for name in config.agents:
-        agent_of(name, worlds)  # a wrong name is told before anything is played
+    try:
+        worlds = config_of(config.env, **dict(read_option(text) for text in config.env_options))
+        for name in config.agents:
+            player_of(name, worlds)
+    except (ValueError, TypeError, ModuleNotFoundError) as error:
+        raise SystemExit(str(error)) from error
     start = time.perf_counter()
     seats: dict[str, list[SeatAudit]] = {name: [] for name in config.agents}
     failures = []

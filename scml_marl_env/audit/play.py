@@ -1,9 +1,7 @@
 """Worlds of an environment id with one audited agent in fixed seats: the same worlds and seats for every agent."""
 
-from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from scml_marl_env import opponents
@@ -11,6 +9,7 @@ from scml_marl_env.audit.shield import shielded
 from scml_marl_env.audit.watch import audited
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.layers.l1_shield import SHIELDS
+from scml_marl_env.tournament.competitors import competitors
 from scml_marl_env.world import draw
 from scml_marl_env.world.official import Player, build_with
 from scml_marl_env.world.rng import GlobalRandomness
@@ -40,20 +39,24 @@ class SeatAudit:
     examples: list[dict[str, Any]]
 
 
-def agent_of(name: str, config: EnvConfig) -> type:
-    """The agent class of a name: an opponent or import path, with "+feasible" or "+covered" for the external shield.
+def player_of(name: str, config: EnvConfig) -> Player:
+    """Who plays under a name.
+
+    Args:
+        name: a competitor as `tournament.competitors` reads it (a name, an import path, the folder of a checkpoint),
+            with "+feasible" or "+covered" behind it for the external shield.
+        config: of the worlds.
 
     Raises:
-        ValueError: for an unknown name, or one that is a mix of agents.
+        ValueError: for an unknown name or shield.
+        ModuleNotFoundError: for a competition agent whose packages are not installed.
     """
-    plain, _, strength = name.partition("+")
-    if strength and strength not in SHIELDS[1:]:
+    plain, plus, strength = name.rpartition("+")
+    if plus and strength not in SHIELDS[1:]:
         raise ValueError(f"{name!r}: after the + stands a shield, {' or '.join(SHIELDS[1:])}, not {strength!r}.")
-    paths = list(opponents.pool(plain, config.track, config.year))
-    if len(paths) != 1 or paths[0] == opponents.DEFAULT:
-        raise ValueError(f"{plain!r} is a mix of agents; name one of them.")
-    agent = opponents.load(paths[0])
-    return shielded(agent, strength) if strength else agent
+    (found,) = competitors([plain or name], config.track)
+    agent = opponents.load(found.path)
+    return Player(shielded(agent, strength) if plus else agent, found.params)
 
 
 def play(config: EnvConfig, name: str, world_seed: int, seats: str = "levels") -> list[SeatAudit]:
@@ -61,7 +64,7 @@ def play(config: EnvConfig, name: str, world_seed: int, seats: str = "levels") -
 
     Args:
         config: of the worlds; what concerns controlled factories is not used.
-        name: see `agent_of`.
+        name: see `player_of`.
         world_seed: fixes the economy, the seats, the opponents and every draw.
         seats: one of `SEATS`.
 
@@ -71,11 +74,12 @@ def play(config: EnvConfig, name: str, world_seed: int, seats: str = "levels") -
     """
     if seats not in SEATS:
         raise ValueError(f"seats must be {' or '.join(SEATS)}, got {seats!r}.")
-    agent = audited(agent_of(name, config))
+    agent, params = player_of(name, config)
+    watched = Player(audited(agent), params)
     economy = draw.economy(config, world_seed)
     chosen = _levels(economy.levels) if seats == "levels" else [i for i, d in enumerate(economy.defaults) if d is None]
-    paths = _others(config, economy, world_seed)
-    players = [Player(agent if i in chosen else opponents.load(path)) for i, path in enumerate(paths)]
+    others = draw.Casting(config).field(economy.defaults, world_seed, chosen)
+    players = [watched if path is None else Player(opponents.load(path)) for path in others]
     with GlobalRandomness(world_seed + 1):
         world = build_with(economy.params, config, players, name=f"audit-{world_seed}")
     with GlobalRandomness(world_seed + 2):
@@ -110,17 +114,3 @@ def _levels(levels: Sequence[int]) -> list[int]:
 def _level_name(levels: Sequence[int], index: int) -> str:
     level = levels[index]
     return "first" if level == 0 else "last" if level == max(levels) else "middle"
-
-
-def _others(config: EnvConfig, economy: draw.Economy, world_seed: int) -> list[str]:
-    """An opponent for every factory, by weight, from the world seed alone."""
-    pool = opponents.pool(config.opponents, config.track, config.year)
-    members, shares = list(pool), list(accumulate(pool.values()))[:-1]
-    defaults = [opponents.BUILT_IN[config.track][name] for name in opponents.DEFAULTS[config.track]]
-    paths = []
-    for index, default in enumerate(economy.defaults):
-        path = members[bisect(shares, draw.mix(draw.mix(world_seed) + index) / 2**64)]
-        if path == opponents.DEFAULT:
-            path = default or defaults[draw.mix(draw.mix(world_seed + 1) + index) % len(defaults)]
-        paths.append(path)
-    return paths
