@@ -14,7 +14,7 @@ from tests.audit.scripted import small
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "experiments"))
 
-import audit  # noqa: E402
+import audit
 
 NAMES = {name for hits, of in RATES.values() for name in (*hits, *of)}
 
