@@ -48,7 +48,8 @@ class Guard(Tap):
         self._table = dict.fromkeys(asked)
 
     def decided_first(self, proposals: dict[str, Any]) -> dict[str, Any]:
-        said = {partner: self.offer(partner, proposals[partner]) for partner in self._table if partner in proposals}
+        # SCML asks again for a partner that is left out, and ends its negotiation if it is left out again.
+        said = {partner: self.offer(partner, proposals.get(partner)) for partner in self._table}
         changed = self._settle(said)
         self._settled = {partner: (answer, None) for partner, answer in (said | changed).items()}
         outcomes = {
