@@ -33,7 +33,7 @@ from scml_marl_env.layers.l1_factory import (
     look,
     new_scratch,
 )
-from scml_marl_env.layers.l1_rooms import allows_today, inputs_today, money_of, purchase_fits, sale_fits
+from scml_marl_env.layers.l1_rooms import allows_today, inputs_today, money_of, purchase_fits, sale_fits, whole
 from scml_marl_env.layers.l1_settle import (
     SOLD,
     Grid,
@@ -60,6 +60,10 @@ COUNTS = (
     "leaves_short",  # windows whose ENDs and accepted purchases do: the last supplier is gone, or busy for another day
 )
 WINDOWS, FIRST_ANSWER, FIRST_U1, U2_ACCEPTS, U2_WINDOWS, ENDS_SHORT, LEAVES_SHORT = 0, 1, 5, 9, 10, 11, 12
+
+CAUSES = ("fits", "room", "money_today", "budget")
+FITS, ROOM, MONEY_TODAY, BUDGET = range(4)
+"""What an answer is beyond: the items that can be sold, today's money (SCML's own test), the money until its day."""
 
 
 class Answers(NamedTuple):
@@ -155,9 +159,7 @@ def count_answers(f: Factory, shield: int, answers: Answers, counts: np.ndarray)
                 continue
             accepts = answers.operation[k] == ACCEPT
             lead, quantity, price = _contract(f, k, answers)
-            fits = quantity <= rooms[lead] and quantity * price <= dollars[lead]
-            if fits and side == 0 and lead == 0:
-                fits = allows_today(f, price, quantity, f.signed[OUT, 0] + f.forced_out)
+            fits = _cause(f, side == 0, lead, quantity, price, rooms, dollars) == FITS
             column = 2 * (1 - side) + (0 if accepts else 1)
             counts[FIRST_ANSWER + column] += 1
             n_accepts += 1 if accepts else 0
@@ -180,6 +182,56 @@ def count_answers(f: Factory, shield: int, answers: Answers, counts: np.ndarray)
     before = _certain_shortfall(f, answers, END - 1)
     counts[ENDS_SHORT] += 1 if _certain_shortfall(f, answers, END) > before else 0
     counts[LEAVES_SHORT] += 1 if _certain_shortfall(f, answers, ACCEPT) > before else 0
+
+
+@kernel
+def judge_answers(view, b: int, shield: int, answers: Answers, cause: np.ndarray, limit: np.ndarray) -> None:
+    """Says of each answer, taken alone, what it is beyond (U1).
+
+    Args:
+        view: `FactoryView` before the window.
+        b: which factory of it.
+        shield: the grade, FEASIBLE or COVERED.
+        answers: of the factory's threads.
+        cause: int64 (K,), written: index into `CAUSES`; FITS where nothing is offered or accepted.
+        limit: int64 (K,), written: items (ROOM) or dollars (BUDGET, MONEY_TODAY: the day's balance) that were left.
+    """
+    _judge_with(view, b, shield, answers, cause, limit, new_scratch(view))
+
+
+@lean
+def _judge_with(
+    view, b: int, shield: int, answers: Answers, cause: np.ndarray, limit: np.ndarray, scratch: Scratch
+) -> None:
+    f = look(view, b, scratch)
+    rooms, dollars = f.leads[ROOMS], f.leads[DOLLARS]
+    cause[:] = FITS
+    limit[:] = 0
+    for side in range(2):
+        if not _answers(f, side, answers):
+            continue
+        write_limits(f, side == 0, shield, False, rooms, dollars)
+        for k in range(cause.shape[0]):
+            if not f.threads[k, ACTIVE] or f.threads[k, BUYS] == side or answers.operation[k] < ACCEPT:
+                continue
+            lead, quantity, price = _contract(f, k, answers)
+            cause[k] = _cause(f, side == 0, lead, quantity, price, rooms, dollars)
+            if cause[k] == MONEY_TODAY:
+                limit[k] = whole(f.balance)
+            elif cause[k] != FITS:
+                limit[k] = rooms[lead] if cause[k] == ROOM else dollars[lead]
+
+
+@inlined
+def _cause(
+    f: Factory, buying: bool, lead: int, quantity: int, price: int, rooms: np.ndarray, dollars: np.ndarray
+) -> int:
+    """What a contract, taken alone, is beyond."""
+    if quantity > rooms[lead]:
+        return ROOM
+    if buying and lead == 0 and not allows_today(f, price, quantity, f.signed[OUT, 0] + f.forced_out):
+        return MONEY_TODAY
+    return FITS if quantity * price <= dollars[lead] else BUDGET
 
 
 @inlined

@@ -12,17 +12,21 @@ END is always legal and `wait` only where nothing is to be answered. L1 never pr
 from scml_marl_env.config import SHIELDS
 from scml_marl_env.layers.l1_bounds import write_bounds
 from scml_marl_env.layers.l1_counters import (
+    CAUSES,
     COUNTS,
     Answers,
     Shortfall,
     attribute_shortfall,
     count_unsafe,
     decode_answers,
+    judge_answers,
+    new_answers,
 )
 from scml_marl_env.layers.l1_rooms import COVERED, FEASIBLE, OFF
 from scml_marl_env.layers.l1_settle import REASONS, settle
 
 __all__ = [
+    "CAUSES",
     "COUNTS",
     "COVERED",
     "FEASIBLE",
@@ -34,6 +38,8 @@ __all__ = [
     "attribute_shortfall",
     "count_unsafe",
     "decode_answers",
+    "judge_answers",
+    "new_answers",
     "settle",
     "write_bounds",
 ]
