@@ -7,7 +7,7 @@ rotate (`--mode free`), or in one fixed seat on every level, in turn (`--mode sw
 world plays in a process of its own: one that hangs, dies or raises is reported, and the others go on.
 
 The folder `--out` receives tournament.json, worlds.jsonl (a line for each world as it ends; the same command goes on
-after an interruption), report.json, worlds.csv, scores.png and report.html.
+after an interruption), report.json, worlds.csv, table.md, report.png and report.html.
 """
 
 import json
@@ -20,15 +20,15 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from scml_marl_env.tournament.report import print_table, write_report
-from scml_marl_env.tournament.statistics import summarise
 
 from scml_marl_env.registry import config_of
 from scml_marl_env.tournament.backends import backend
 from scml_marl_env.tournament.competitors import competitors
 from scml_marl_env.tournament.plan import Tournament
 from scml_marl_env.tournament.record import WorldRecord
+from scml_marl_env.tournament.report import print_table, write_report
 from scml_marl_env.tournament.run import run
+from scml_marl_env.tournament.statistics import summarise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     """Plays, prints the table, writes the report; returns 1 if a world failed."""
     arguments = sys.argv[1:] if argv is None else argv
     config = tyro.cli(EvaluateConfig, args=arguments, description=__doc__)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=140)
     try:
         tournament = make(config)
     except (ValueError, TypeError, ModuleNotFoundError) as error:
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         records = play(tournament, config, where, console)
     except (ValueError, ModuleNotFoundError) as error:
         raise SystemExit(str(error)) from None
-    summary = summarise(records, config.baseline or names[0], seed=config.seed)
+    summary = summarise(records, config.baseline or names[0], config.seed, names)
     print_table(summary, console)
     about = {
         "command": shlex.join(["python", "experiments/evaluate.py", *arguments]),

@@ -25,7 +25,8 @@ class Tournament:
         env: id of the environment whose worlds are played.
         options: fields of its `EnvConfig`, such as inventory="conserving"; `opponents` is the field around the seats.
         competitors: in the order of the tables.
-        mode: `free`: the official generator's 2 to 4 places for competitors, through which all competitors rotate; or
+        mode: `free`: the 2 to 4 places for competitors, through which all competitors rotate, are where the official
+            generator puts them (anywhere, where the environment fixes the factories of a level); or
             `swap`: one fixed seat on every level, in all of which every competitor sits in turn.
         worlds: economies to play; each is played once for every competitor.
         seed: of the tournament; no two seeds share an economy, and none is one that `experiments/run.py` trains on.
@@ -107,6 +108,9 @@ def arrange(tournament: Tournament, config: EnvConfig, economy: Economy, job: Jo
     if tournament.mode == "free":
         chance.shuffle(order)
         places = [index for index, default in enumerate(economy.defaults) if default is None]
+        if not places:  # the generator places no competitors where `factories_per_level` is set
+            n = len(economy.levels)
+            places = sorted(chance.sample(range(n), chance.randint(2, min(4, n))))
         seats = {place: order[(i + job.rotation) % len(order)] for i, place in enumerate(places)}
     else:
         seats = dict.fromkeys(one_of_each_level(economy.levels, chance), order[job.rotation])

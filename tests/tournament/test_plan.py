@@ -35,6 +35,12 @@ def test_in_free_worlds_everybody_plays_every_place_once(names):
     assert len(seen) == len(places) * len(names)
 
 
+def test_where_the_generator_places_no_competitors_two_to_four_places_are_drawn():
+    for _, made, (paths, seats) in arrangements(tournament(env="std-mini")):
+        assert None not in made.defaults and 2 <= len(seats) <= 4
+        assert [path is None for path in paths] == [i in seats for i in range(len(paths))]
+
+
 def test_in_swaps_only_the_focal_competitor_changes():
     by_world = {}
     for job, made, (paths, seats) in arrangements(tournament(mode="swap", options={"opponents": "prudent"})):
