@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import loky
 import tyro
-from bench import about
+from about import about
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table

@@ -23,21 +23,18 @@ import csv
 import json
 import multiprocessing
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import tyro
+from about import about
 from bench_cases import BASELINE, CASES, RL_CASES, Measure, record
 from bench_fast import FastCase, FastMeasure, describe, make_bank, run_fast, start_up
 from rich.console import Console
@@ -215,27 +212,6 @@ def summarise(env_id: str, measures: Mapping[str, list[Measure]]) -> list[dict[s
             row[f"share: {part}"] = median(m.phases.get(part, 0.0) / sum(m.phases.values()) for m in repeats)
         rows.append(row)
     return rows
-
-
-def about() -> dict[str, Any]:
-    """The machine, the versions, the commit and the date."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    here = Path(__file__).resolve().parent
-    found = {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
-    for package in ("scml", "negmas", "numpy", "numba", "greenlet"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    git = ["git", "-C", str(here)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
-    found["commit"] = (commit.stdout.strip() or "unknown") + (", with changes" if changed.stdout.strip() else "")
-    found["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-    return found
 
 
 def result_table(env_id: str, rows: list[dict[str, Any]]) -> Table:

@@ -32,7 +32,8 @@ from typing import Any
 
 import torch
 import tyro
-from bench import about, write_rows
+from about import about
+from bench import write_rows
 from bench_training_worlds import SyntheticEnv
 from rich.console import Console
 from rich.table import Table

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+from about import about
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -91,12 +92,12 @@ def main(argv: list[str] | None = None) -> int:
         raise SystemExit(str(error)) from None
     summary = summarise(records, config.baseline or names[0], config.seed, names)
     print_table(summary, console)
-    about = {
+    head = {
         "command": shlex.join(["python", "experiments/evaluate.py", *arguments]),
         "tournament": tournament.to_json(),
         "fractional_prices": tournament.fractional_prices,
     }
-    write_report(config.out, records, summary, about)
+    write_report(config.out, records, summary, head | about())
     console.print(f"Report: {config.out}")
     failed = [record for record in records if record.error is not None]
     for record in failed:

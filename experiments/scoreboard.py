@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from about import about
 from rich.console import Console
 
 from scml_marl_env.tournament.backends import backend
@@ -59,7 +60,7 @@ class ScoreboardConfig:
     """worlds at a time, by default one for each core"""
     policies: Path = RESULTS / "policies"
     """folder of the checkpoints mappo-std, ippo-std, mappo-oneshot, ippo-oneshot"""
-    out: Path = RESULTS
+    out: Path = Path("runs/scoreboard")
     """folder of the boards"""
 
 
@@ -84,16 +85,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def tournament(board: str, worlds: int, policies: Path) -> Tournament:
     """A board with so many economies."""
-    about = BOARDS[board]
-    track = about["env"].partition("-")[0]
+    chosen = BOARDS[board]
+    track = chosen["env"].partition("-")[0]
     trained = [f"{algorithm}={policies / f'{algorithm}-{track}'}" for algorithm in ("mappo", "ippo")]
     return Tournament(
-        env=about["env"],
-        options=about.get("options", {}),
-        competitors=competitors([*trained, *about["agents"]], track),
-        mode=about.get("mode", "swap"),
+        env=chosen["env"],
+        options=chosen.get("options", {}),
+        competitors=competitors([*trained, *chosen["agents"]], track),
+        mode=chosen.get("mode", "swap"),
         worlds=worlds,
-        fractional_prices=about.get("fractional_prices", "refuse"),
+        fractional_prices=chosen.get("fractional_prices", "refuse"),
     )
 
 
@@ -105,8 +106,8 @@ def report(board: str, worlds: int, config: ScoreboardConfig, command: str, cons
     summary = summarise(records, "prudent", 0, names)
     console.rule(board)
     print_table(summary, console)
-    about = {"command": command, "tournament": played.to_json(), "fractional_prices": played.fractional_prices}
-    write_report(config.out / board, records, summary, about)
+    head = {"command": command, "tournament": played.to_json(), "fractional_prices": played.fractional_prices}
+    write_report(config.out / board, records, summary, head | about())
     return int(any(record.error is not None for record in records))
 
 

@@ -12,6 +12,7 @@ sys.path.append(str(EXPERIMENTS))
 
 import bench  # noqa: E402
 import bench_cases as cases  # noqa: E402
+from about import about  # noqa: E402
 
 from scml_marl_env.registry import config_of  # noqa: E402
 
@@ -89,7 +90,7 @@ def test_a_summary_has_medians_and_ratios_of_the_same_repeat():
 
 def test_what_is_written_names_machine_versions_and_commit(tmp_path):
     row = {"env": "std-mini", "case": "ours", "ratio": 0.5}
-    bench.write([row, row | {"note": "n"}], bench.about(), bench.BenchConfig(out=tmp_path))
+    bench.write([row, row | {"note": "n"}], about(), bench.BenchConfig(out=tmp_path))
     written = json.loads((tmp_path / "bench.json").read_text())
     assert {"cpu", "cores", "python", "scml", "negmas", "numpy", "numba", "commit", "date"} <= set(written["about"])
     assert written["rows"][0] == row

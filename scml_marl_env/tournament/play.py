@@ -46,6 +46,7 @@ def play(tournament: Tournament, job: Job) -> WorldRecord:
         error=None,
         n_days=int(world.n_steps),
         n_levels=max(made.levels) + 1,
+        competitors=_names(seats),
         seats=tuple(
             SeatRecord(
                 index=book.index,
@@ -61,8 +62,10 @@ def play(tournament: Tournament, job: Job) -> WorldRecord:
     )
 
 
-def lost(job: Job, error: str, seconds: float) -> WorldRecord:
+def lost(tournament: Tournament, job: Job, error: str, seconds: float) -> WorldRecord:
     """The record of a world that could not be played."""
+    config = tournament.config()
+    seats = arrange(tournament, config, economy(config, job.world_seed), job).seats
     return WorldRecord(
         key=job.key,
         world_seed=job.world_seed,
@@ -70,6 +73,7 @@ def lost(job: Job, error: str, seconds: float) -> WorldRecord:
         error=error,
         n_days=0,
         n_levels=0,
+        competitors=_names(seats),
         seats=(),
         seconds=seconds,
     )
@@ -158,6 +162,10 @@ class Book:
                 self.seconds.append(time.perf_counter() - start)
 
         return call
+
+
+def _names(seats: dict[int, Competitor]) -> tuple[str, ...]:
+    return tuple(sorted({competitor.name for competitor in seats.values()}))
 
 
 def _player(competitor: Competitor) -> Player:

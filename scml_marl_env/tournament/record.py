@@ -21,7 +21,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "capital_volatility": ("share", "standard deviation over days of (change of balance / initial balance)"),
     "idle_lines": ("share", "1 - items produced / (lines * days)"),
     "windows": ("calls", "decisions asked of the agent, one for all threads that wait together"),
-    "decision_ms": ("ms", "mean wall-clock time of a decision"),
+    "decision_ms": ("ms", "mean wall-clock time of a decision, over those of the seat"),
     "decision_ms_max": ("ms", "largest wall-clock time of a decision"),
     "exceptions": ("count", "exceptions that the agent's code raised into the world"),
 }
@@ -60,6 +60,7 @@ class WorldRecord:
         rotation: which arrangement of the competitors (free: place of the first; swap: number of the focal one).
         error: None, or "exception: ...", "timeout: ...", "death: ..."; `seats` is then empty.
         n_days, n_levels: of the world.
+        competitors: who sat in it, also where it failed.
         seats: the factories that competitors played.
         seconds: wall-clock time of the world.
     """
@@ -70,6 +71,7 @@ class WorldRecord:
     error: str | None
     n_days: int
     n_levels: int
+    competitors: tuple[str, ...]
     seats: tuple[SeatRecord, ...]
     seconds: float
 
@@ -87,6 +89,7 @@ class WorldRecord:
         for seat in raw["seats"]:
             seat["measures"] = {name: math.nan if x is None else x for name, x in seat["measures"].items()}
         raw["seats"] = tuple(SeatRecord(**seat) for seat in raw["seats"])
+        raw["competitors"] = tuple(raw["competitors"])
         return cls(**raw)
 
     def outcome(self) -> dict[str, Any]:

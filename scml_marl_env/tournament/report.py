@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from scml_marl_env.tournament.statistics import FORMULAS, LEVELS, CompetitorSumm
 
 SHOWN = tuple(measure for measure in MEASURES if measure != "score")
 """The measures of the second table."""
+_ABREAST = 6  # competitors in one table of measures
 
 
 def _number(value: float, sign: str = "") -> str:
@@ -27,7 +28,10 @@ def _interval(estimate: Estimate, sign: str = "") -> str:
     return f"{_number(estimate.value, sign)} [{_number(estimate.low, sign)}, {_number(estimate.high, sign)}]"
 
 
-HEAD = ("competitor", "iqm", "mean", "truncated", "difference", "improvement", "rating", "worlds", "seats", "missing")
+HEAD = (
+    "competitor", "iqm", "mean", "truncated", "difference", "improvement", "rating", "worlds", "seats", "missing",
+    "failed",
+)  # fmt: skip
 
 
 def _cells(one: CompetitorSummary, summary: Summary) -> list[str]:
@@ -43,6 +47,7 @@ def _cells(one: CompetitorSummary, summary: Summary) -> list[str]:
         str(one.worlds),
         str(one.seats),
         str(one.missing),
+        str(one.failed),
     ]
 
 
@@ -57,16 +62,9 @@ def _title(summary: Summary) -> str:
 def print_table(summary: Summary, console: Console) -> None:
     """Scores, also by level, the measures, the formula of everything shown, and the notes."""
     table = Table(*HEAD, title=_title(summary))
-    measures = Table("measure", "unit", *(escape(one.name) for one in summary.competitors), "formula")
+    table.columns[0].no_wrap = True
     for one in summary.competitors:
         table.add_row(*map(escape, _cells(one, summary)))
-    for measure in SHOWN:
-        unit, formula = MEASURES[measure]
-        values = [_number(one.measures[measure]) for one in summary.competitors]
-        measures.add_row(measure, unit, *values, formula)
-    for counter in sorted({counter for one in summary.competitors for counter in one.extra}):
-        sums = [f"{one.extra[counter][1]:g}" if counter in one.extra else "-" for one in summary.competitors]
-        measures.add_row(escape(counter), "sum", *sums, "counted by the agent itself")
     console.print(table)
     levels = Table("competitor", *LEVELS, title="iqm of the score by level class")
     for one in summary.competitors:
@@ -76,9 +74,22 @@ def print_table(summary: Summary, console: Console) -> None:
     for name, formula in FORMULAS.items():
         console.print(f"  {name}: {formula}", markup=False, highlight=False)
     console.print(f"  score: {MEASURES['score'][1]}", markup=False, highlight=False)
-    console.print(measures)
+    for first in range(0, len(summary.competitors), _ABREAST):
+        console.print(_measures(summary.competitors[first : first + _ABREAST]))
     for note in summary.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
+
+
+def _measures(competitors: Sequence[CompetitorSummary]) -> Table:
+    """The measures of a few competitors beside their formulas."""
+    table = Table("measure", "unit", *(escape(one.name) for one in competitors), "formula")
+    for measure in SHOWN:
+        unit, formula = MEASURES[measure]
+        table.add_row(measure, unit, *(_number(one.measures[measure]) for one in competitors), formula)
+    for counter in sorted({counter for one in competitors for counter in one.extra}):
+        sums = [f"{one.extra[counter][1]:g}" if counter in one.extra else "-" for one in competitors]
+        table.add_row(escape(counter), "sum", *sums, "counted by the agent itself")
+    return table
 
 
 def markdown(summary: Summary) -> str:

@@ -103,7 +103,7 @@ def play_isolated(tournament: Tournament, time_limit: float | None, imports: tup
     try:
         return isolated(functools.partial(play, tournament), job, time_limit, imports)
     except Lost as error:
-        return lost(job, str(error), time.perf_counter() - start)
+        return lost(tournament, job, str(error), time.perf_counter() - start)
 
 
 def _play_all(
@@ -118,7 +118,7 @@ def _play_all(
         for job, result in backend.run(call, todo):
             attempts[job] += 1
             if isinstance(result, WorkerLost):
-                result = lost(job, f"death: {result}", 0.0)
+                result = lost(tournament, job, f"death: {result}", 0.0)
             died = result.error is not None and result.error.startswith("death")
             if died and attempts[job] < ATTEMPTS:
                 again.append(job)

@@ -27,7 +27,8 @@ FORMULAS = {
     "(paired form of the probability of improvement of Agarwal et al., 2021)",
     "rating": "openskill Plackett-Luce, mu - 3 sigma; a match ranks all who played one seat; "
     "sigma takes the seats as independent",
-    "missing": "seats that another competitor played and this one did not (failed worlds)",
+    "missing": "seats that another competitor played and this one did not",
+    "failed": "worlds that failed while the competitor sat in them, which need not be its fault",
     "measures": "mean over the seats where the measure exists; of decision_ms_max the largest",
     "[low, high]": "95 % percentile bootstrap over world seeds, stratified by level class; nan below two worlds",
 }
@@ -60,6 +61,7 @@ class CompetitorSummary:
     Attributes:
         worlds, seats: world seeds and seats played.
         missing: seats that another competitor played and this one did not.
+        failed: worlds that failed while it sat in them, which need not be its fault.
         measures: mean of every measure, nan ignored; `measured` the number of seats behind each mean.
         levels: the same means by level class; `level_iqm` the interquartile mean of the score there.
         extra: counter -> (mean over the seats that have it, sum, seats that have it).
@@ -70,6 +72,7 @@ class CompetitorSummary:
     worlds: int
     seats: int
     missing: int
+    failed: int
     mean: Estimate
     truncated: float
     iqm: Estimate
@@ -235,6 +238,9 @@ def summarise(
         raise ValueError(f"Records with the same key: {twice[:5]}; a world counts once, so remove the copies.")
     notes: list[str] = []
     played: dict[str, list[tuple[WorldRecord, SeatRecord]]] = {name: [] for name in competitors}
+    failures_of = Counter(name for record in records if record.error is not None for name in record.competitors)
+    for name in failures_of:
+        played.setdefault(name, [])
     for record in records:
         for seat in record.seats:
             if np.isfinite(seat.measures["score"]):
@@ -263,7 +269,7 @@ def summarise(
         rated = {}
         notes.append(str(error))
     found = [
-        _competitor(name, rows, len(everywhere - set(scores[name])), rated.get(name), seed)
+        _competitor(name, rows, len(everywhere - set(scores[name])), failures_of[name], rated.get(name), seed)
         for name, rows in played.items()
     ]
     found.sort(key=lambda one: (one.seats == 0, -one.iqm.value if one.seats else 0.0, one.name))
@@ -312,6 +318,7 @@ def _competitor(
     name: str,
     rows: list[tuple[WorldRecord, SeatRecord]],
     missing: int,
+    n_failed: int,
     rating: tuple[float, float] | None,
     seed: int,
 ) -> CompetitorSummary:
@@ -326,6 +333,7 @@ def _competitor(
         worlds=len(np.unique(sample.world)),
         seats=len(seats),
         missing=missing,
+        failed=n_failed,
         mean=estimate(sample, weighted_mean, seed),
         truncated=float(truncated_mean(sample.value)) if seats else float("nan"),
         iqm=estimate(sample, interquartile_mean, seed),

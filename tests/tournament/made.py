@@ -14,14 +14,14 @@ def world(seed: int, rotation: int, competitor: str, scores: dict[int, float], *
     )
     return WorldRecord(
         key=f"{seed}/{rotation}", world_seed=seed, rotation=rotation, error=None, n_days=10, n_levels=LEVELS,
-        seats=seats, seconds=1.5,
+        competitors=(competitor,), seats=seats, seconds=1.5,
     )  # fmt: skip
 
 
-def failed(seed: int, rotation: int, error: str) -> WorldRecord:
+def failed(seed: int, rotation: int, error: str, *competitors: str) -> WorldRecord:
     return WorldRecord(
         key=f"{seed}/{rotation}", world_seed=seed, rotation=rotation, error=error, n_days=10, n_levels=LEVELS,
-        seats=(), seconds=60.0,
+        competitors=competitors, seats=(), seconds=60.0,
     )  # fmt: skip
 
 
@@ -33,5 +33,5 @@ def small() -> list[WorldRecord]:
         world(2, 0, "a", {0: 0.7, 2: 1.6}, deals=6, buy_price=1.25),
         world(2, 1, "b", {0: 1.0, 2: 1.2}, deals=2),
         world(3, 0, "a", {0: 9.0}, deals=8, buy_price=0.75),
-        failed(3, 1, "timeout: 60 s"),
+        failed(3, 1, "timeout: 60 s", "b"),
     ]

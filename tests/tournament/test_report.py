@@ -37,6 +37,7 @@ def test_files_hold_everything(tmp_path):
     write_report(tmp_path, small(), summary, {"command": "evaluate.py", "options": {"worlds": 3}})
     raw = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     assert raw["about"] == {"command": "evaluate.py", "options": {"worlds": 3}}
+    assert [one["failed"] for one in raw["competitors"]] == [0, 1]
     assert raw["failed"] == [["3/1", "timeout: 60 s"]]
     assert [pair["difference"]["value"] for pair in raw["pairs"]] == pytest.approx([0.05, -0.05])
     rows = list(csv.DictReader((tmp_path / "worlds.csv").open()))
