@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scml_marl_env import features
-from scml_marl_env.actions import CAN_WAIT, WAIT, ActionGrid
+from scml_marl_env.actions import ACCEPT, CAN_WAIT, END, OFFER, WAIT, ActionGrid
 from scml_marl_env.config import SHIELDS, EnvConfig
 from scml_marl_env.handles import handle
 from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
 from scml_marl_env.reward import RewardBook
-from scml_marl_env.windows import Answered, Columns, Rules, answers_of, close_window, open_window
+from scml_marl_env.windows import Answered, Columns, Rules, close_window, open_window
 from scml_marl_env.world.engine import Answer, Bankrupt, DayResult, Over, Window
 
 PRIVATE_COLUMNS = ("exists", "stock", "balance", "bought", "sold", "bankrupt")
@@ -58,8 +58,6 @@ class Layout:
         for i, part in enumerate(config.observation):
             first[part] = sum(len(parts[before]) for before in config.observation[:i])
         self.columns = Columns(**first)
-        shield = SHIELDS.index(config.shield)
-        self.rules = Rules(shield, config.useful, self.grid.quantity_array, self.grid.n_price_levels)
         self.state_names = [*parts["macro"], *parts["broadcast"]]
         self.state_names += [f"{pool}_{name}" for pool in ("mean", "max") for name in parts["thread"]]
         self.n_public = len(self.state_names)  # columns of a state that are no simulator secrets
@@ -107,6 +105,9 @@ class ArrayEnv:
         self.arrays = arrays if arrays is not None else self.layout.arrays()
         self.engine = make_engine(config)
         self._view = handle(self.engine.view)
+        self._rules = Rules(
+            SHIELDS.index(config.shield), config.useful, self.grid.quantity_array, self.grid.n_price_levels
+        )
         n_slots = config.n_slots
         self._lazy = lazy
         self._answered = Answered(
@@ -239,8 +240,7 @@ class ArrayEnv:
         # A strict environment counts after it has refused: a refused step has not happened.
         priorities = self._no_priority if priority is None else priority[rows]
         strict, audit = self.config.strict, self.config.audit
-        rules, answered = self.layout.rules, self._answered
-        close_window(self._view, factory, rules, bounds, chosen, priorities, answered, audit and not strict)
+        close_window(self._view, factory, self._rules, bounds, chosen, priorities, self._answered, audit and not strict)
         illegal = self._count_changes(actions, factory)
         if illegal and self.config.strict:
             raise ValueError(
@@ -250,10 +250,18 @@ class ArrayEnv:
         for name, count in self.changed.items():
             self.total_changed[name] = self.total_changed.get(name, 0) + count
         if strict and audit:
-            close_window(self._view, factory, rules, bounds, chosen, priorities, answered, True)
+            close_window(self._view, factory, self._rules, bounds, chosen, priorities, self._answered, True)
         self.arrays.executed[:] = WAIT
         self.arrays.executed[rows] = self._answered.executed
-        return answers_of(view, factory, self.grid, bounds, self._answered.executed)
+        answers = {}
+        for slot in np.flatnonzero(view.on_turn[factory]):
+            operation, lead, quantity, level = self.grid.decode(int(self._answered.executed[slot]))
+            if operation in (END, ACCEPT):
+                answers[int(slot)] = Answer(operation)
+            elif operation == OFFER:
+                price = self.grid.price(level, *(int(number) for number in bounds[slot, 3:6]))
+                answers[int(slot)] = Answer(OFFER, quantity, lead, price)
+        return answers
 
     def _count_changes(self, actions: np.ndarray, factory: int) -> int:
         """Fills `changed`; returns how many actions the mask forbade, those of inactive agents elsewhere included."""
@@ -323,7 +331,7 @@ class ArrayEnv:
         last = first + int(view.n_suppliers[factory] + view.n_consumers[factory])
         state = arrays.state[factory]
         open_window(
-            self._view, factory, self.layout.rules, self.layout.columns, arrays.bounds[first:last],
+            self._view, factory, self._rules, self.layout.columns, arrays.bounds[first:last],
             arrays.observation[first:last], state,
         )  # fmt: skip
         if self.config.privileged_state:

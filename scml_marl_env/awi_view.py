@@ -22,11 +22,6 @@ class Deal(NamedTuple):
     price: int
 
 
-def partner_count(awi: Any) -> int:
-    """Slots that a factory needs: its suppliers and consumers, the system not counted."""
-    return (0 if awi.is_first_level else len(awi.my_suppliers)) + (0 if awi.is_last_level else len(awi.my_consumers))
-
-
 class AwiView:
     """Keeps one row of a `FactoryView` up to date from the AWI and the callbacks of one agent.
 

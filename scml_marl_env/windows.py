@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from scml_marl_env import view as at
-from scml_marl_env.actions import ACCEPT, END, OFFER, ActionGrid
 from scml_marl_env.features import (
     THREAD_FEATURES,
     copy,
@@ -25,7 +24,6 @@ from scml_marl_env.layers.l1_factory import ACTIVE, Scratch, look, new_scratch
 from scml_marl_env.layers.l1_rooms import FEASIBLE
 from scml_marl_env.layers.l1_settle import Grid, settle_with
 from scml_marl_env.view import FactoryView
-from scml_marl_env.world.engine import Answer
 
 
 class Rules(NamedTuple):
@@ -167,21 +165,6 @@ def close_window_with(
     settle_with(view, b, rules.shield, grid, chosen, priority, answered.executed, answered.reason, scratch)
     if count:
         count_window(view, b, grid, chosen, answered, answers, scratch)
-
-
-def answers_of(
-    view: FactoryView, b: int, grid: ActionGrid, bounds: np.ndarray, executed: np.ndarray
-) -> dict[int, Answer]:
-    """The answers of factory `b` as an engine takes them: slot -> Answer for int64 (K,) `executed` actions."""
-    answers = {}
-    for slot in np.flatnonzero(view.on_turn[b]):
-        operation, lead, quantity, level = grid.decode(int(executed[slot]))
-        if operation in (END, ACCEPT):
-            answers[int(slot)] = Answer(operation)
-        elif operation == OFFER:
-            price = grid.price(level, *(int(number) for number in bounds[slot, 3:6]))
-            answers[int(slot)] = Answer(OFFER, quantity, lead, price)
-    return answers
 
 
 @lean
