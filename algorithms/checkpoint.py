@@ -91,7 +91,8 @@ def load(path: str | Path) -> Policy:
     meta = json.loads((folder / "meta.json").read_text())
     ppo, names = meta["ppo"], meta["observation_names"]
     grid = build_grid(meta["grid"])
-    actor = Actor(len(names), grid, ppo["actor_hidden"], ppo["activation"], ppo["normalise_observation"])
+    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, only to be replaced
+        actor = Actor(len(names), grid, ppo["actor_hidden"], ppo["activation"], ppo["normalise_observation"])
     weights = load_file(folder / "weights.safetensors")
     actor.load_state_dict({key: weights[f"actor.{key}"] for key in actor.state_dict()})
     return Policy(actor.eval().requires_grad_(False), names, meta)

@@ -5,83 +5,18 @@ features, S numbers of a factory's central state, M compact bounds (`actions.Act
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from scml_marl_env import features
-from scml_marl_env.actions import ACCEPT, CAN_WAIT, END, OFFER, WAIT, ActionGrid
+from scml_marl_env.actions import CAN_WAIT, WAIT
 from scml_marl_env.config import SHIELDS, EnvConfig
 from scml_marl_env.handles import handle
 from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
+from scml_marl_env.layout import PRIVATE_COLUMNS, EnvArrays, Layout
 from scml_marl_env.reward import RewardBook
-from scml_marl_env.windows import Answered, Columns, Rules, close_window, open_window
+from scml_marl_env.windows import answers_of, close_window, new_answered, open_window
 from scml_marl_env.world.engine import Answer, Bankrupt, DayResult, Over, Window
-
-PRIVATE_COLUMNS = ("exists", "stock", "balance", "bought", "sold", "bankrupt")
-
-
-class EnvArrays(NamedTuple):
-    """What a world shows, written in place. A vector environment holds these with a leading axis E."""
-
-    observation: np.ndarray  # float32 (N, D)
-    state: np.ndarray  # float32 (F, S)
-    bounds: np.ndarray  # int32 (N, M)
-    active: np.ndarray  # bool (N,), the agent has a decision to take now
-    reward: np.ndarray  # float32 (F,), of the last step
-    elapsed: np.ndarray  # float32 (F,), days that passed in the last step
-    terminated: np.ndarray  # bool (F,), at the last step: the run is over or the factory bankrupt
-    truncated: np.ndarray  # bool (F,), at the last step: the caller's limit, or a world that failed
-    executed: np.ndarray  # int64 (N,), what L1 made of the actions of the last step
-
-
-class Layout:
-    """Sizes and names that follow from a config, before any world is drawn."""
-
-    def __init__(self, config: EnvConfig) -> None:
-        self.config = config
-        self.grid = ActionGrid.covering(config.horizon, config.n_lines, config.max_quantity, config.n_price_levels)
-        self.n_factories = config.n_controlled
-        self.n_slots = config.n_slots
-        self.n_agents = self.n_factories * self.n_slots
-        self.agent_names = [f"thread_{n}" for n in range(self.n_agents)]
-        n_leads = config.horizon + 1
-        parts = {
-            "thread": features.thread_names(),
-            "history": features.history_names(config.history),
-            "broadcast": features.broadcast_names(n_leads),
-            "macro": features.macro_names(n_leads),
-        }
-        self.part_names = parts
-        self.observation_names = [name for part in config.observation for name in parts[part]]
-        first = dict.fromkeys(Columns._fields, -1)
-        for i, part in enumerate(config.observation):
-            first[part] = sum(len(parts[before]) for before in config.observation[:i])
-        self.columns = Columns(**first)
-        self.state_names = [*parts["macro"], *parts["broadcast"]]
-        self.state_names += [f"{pool}_{name}" for pool in ("mean", "max") for name in parts["thread"]]
-        self.n_public = len(self.state_names)  # columns of a state that are no simulator secrets
-        if config.privileged_state:
-            places = config.processes_range[1] * config.factories_range[1]
-            self.state_names += [f"private_{i}_{name}" for i in range(places) for name in PRIVATE_COLUMNS]
-
-    def shapes(self) -> dict[str, tuple[tuple[int, ...], type]]:
-        """Name of `EnvArrays` -> (shape, dtype)."""
-        n, f = self.n_agents, self.n_factories
-        return {
-            "observation": ((n, len(self.observation_names)), np.float32),
-            "state": ((f, len(self.state_names)), np.float32),
-            "bounds": ((n, self.grid.n_bounds), np.int32),
-            "active": ((n,), np.bool_),
-            "reward": ((f,), np.float32),
-            "elapsed": ((f,), np.float32),
-            "terminated": ((f,), np.bool_),
-            "truncated": ((f,), np.bool_),
-            "executed": ((n,), np.int64),
-        }
-
-    def arrays(self) -> EnvArrays:
-        return EnvArrays(**{name: np.zeros(shape, dtype) for name, (shape, dtype) in self.shapes().items()})
 
 
 class ArrayEnv:
@@ -105,14 +40,10 @@ class ArrayEnv:
         self.arrays = arrays if arrays is not None else self.layout.arrays()
         self.engine = make_engine(config)
         self._view = handle(self.engine.view)
-        self._rules = Rules(
-            SHIELDS.index(config.shield), config.useful, self.grid.quantity_array, self.grid.n_price_levels
-        )
+        self._rules = self.layout.rules
         n_slots = config.n_slots
         self._lazy = lazy
-        self._answered = Answered(
-            np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64), np.zeros((2, 2, len(COUNTS)), np.int64)
-        )
+        self._answered = new_answered(n_slots)
         self._no_priority = np.zeros(n_slots, np.float64)
         self.done = np.ones(config.n_controlled, bool)
         self.window: int | None = None
@@ -253,15 +184,7 @@ class ArrayEnv:
             close_window(self._view, factory, self._rules, bounds, chosen, priorities, self._answered, True)
         self.arrays.executed[:] = WAIT
         self.arrays.executed[rows] = self._answered.executed
-        answers = {}
-        for slot in np.flatnonzero(view.on_turn[factory]):
-            operation, lead, quantity, level = self.grid.decode(int(self._answered.executed[slot]))
-            if operation in (END, ACCEPT):
-                answers[int(slot)] = Answer(operation)
-            elif operation == OFFER:
-                price = self.grid.price(level, *(int(number) for number in bounds[slot, 3:6]))
-                answers[int(slot)] = Answer(OFFER, quantity, lead, price)
-        return answers
+        return answers_of(view.on_turn[factory], self.grid, bounds, self._answered.executed)
 
     def _count_changes(self, actions: np.ndarray, factory: int) -> int:
         """Fills `changed`; returns how many actions the mask forbade, those of inactive agents elsewhere included."""

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from scml_marl_env import reward as book
-from scml_marl_env.array_env import Layout
 from scml_marl_env.config import SHIELDS, EnvConfig
 from scml_marl_env.fast_steps import (
     Board,
@@ -23,6 +22,7 @@ from scml_marl_env.features import THREAD_FEATURES
 from scml_marl_env.handles import handle
 from scml_marl_env.layers.l1_factory import N_COLUMNS, N_LEAD_ROWS
 from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
+from scml_marl_env.layout import Layout
 from scml_marl_env.vector_worker import EMPTY_EPISODES, VectorArrays, episode_seed
 from scml_marl_env.windows import Rules
 from scml_marl_env.world.fast import columns as at

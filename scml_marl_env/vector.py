@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from scml_marl_env.array_env import Layout
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.env import check_seed
 from scml_marl_env.handles import zeroed
+from scml_marl_env.layout import Layout
 from scml_marl_env.vector_pool import Pool
 from scml_marl_env.vector_worker import Shard, VectorArrays
 

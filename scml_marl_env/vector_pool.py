@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from scml_marl_env.array_env import Layout
 from scml_marl_env.config import EnvConfig
+from scml_marl_env.layout import Layout
 from scml_marl_env.vector_worker import SharedBlock, VectorArrays, episode_seed, serve
 
 _DEATHS_IN_A_ROW = 3

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scml_marl_env.actions import WAIT
-from scml_marl_env.array_env import ArrayEnv, EnvArrays, Layout
+from scml_marl_env.array_env import ArrayEnv
 from scml_marl_env.config import EnvConfig
+from scml_marl_env.layout import EnvArrays, Layout
 
 _ALIGNMENT = 64
 EMPTY_EPISODES = 20

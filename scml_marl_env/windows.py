@@ -1,7 +1,7 @@
 """A window in two compiled calls: `open_window` before the factory answers, `close_window` after.
 
 Handing arrays to compiled code costs more than what most functions do with them, so everything that a window needs is
-one call.
+one call; `answers_of` says what the settled actions mean.
 """
 
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scml_marl_env import view as at
+from scml_marl_env.actions import ACCEPT, END, N_PRICES, OFFER, ActionGrid
 from scml_marl_env.features import (
     THREAD_FEATURES,
     copy,
@@ -19,11 +20,12 @@ from scml_marl_env.features import (
 )
 from scml_marl_env.kernels import inlined, kernel, lean
 from scml_marl_env.layers.l1_bounds import write_bounds_with
-from scml_marl_env.layers.l1_counters import Answers, count_answers, new_answers, read_answers
+from scml_marl_env.layers.l1_counters import COUNTS, Answers, count_answers, new_answers, read_answers
 from scml_marl_env.layers.l1_factory import ACTIVE, Scratch, look, new_scratch
 from scml_marl_env.layers.l1_rooms import FEASIBLE
 from scml_marl_env.layers.l1_settle import Grid, settle_with
 from scml_marl_env.view import FactoryView
+from scml_marl_env.world.engine import Answer
 
 
 class Rules(NamedTuple):
@@ -50,6 +52,24 @@ class Answered(NamedTuple):
     executed: np.ndarray  # int64 (K,)
     reason: np.ndarray  # int64 (K,), see `layers.l1_settle.REASONS`
     unsafe: np.ndarray  # int64 (2, 2, len(COUNTS)), increased: (feasible, covered) x (chosen, executed)
+
+
+def new_answered(n_slots: int) -> Answered:
+    """An `Answered` of zeros for K = `n_slots` threads."""
+    return Answered(np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64), np.zeros((2, 2, len(COUNTS)), np.int64))
+
+
+def answers_of(on_turn: np.ndarray, grid: ActionGrid, bounds: np.ndarray, executed: np.ndarray) -> dict[int, Answer]:
+    """What int64 (K,) `executed` actions say in the slots that are `on_turn`, bool (K,); `bounds` int32 (K, M)."""
+    answers = {}
+    for slot in np.flatnonzero(on_turn):
+        operation, lead, quantity, level = grid.decode(int(executed[slot]))
+        if operation in (END, ACCEPT):
+            answers[int(slot)] = Answer(operation)
+        elif operation == OFFER:
+            price = grid.price(level, *(int(number) for number in bounds[slot, N_PRICES : N_PRICES + 3]))
+            answers[int(slot)] = Answer(OFFER, quantity, lead, price)
+    return answers
 
 
 @kernel

@@ -17,7 +17,7 @@ from scml_marl_env.actions import (
     ActionGrid,
     price_offset,
 )
-from scml_marl_env.array_env import Layout
+from scml_marl_env.layout import Layout
 from scml_marl_env.registry import config_of
 
 STD = Layout(config_of("std-2025")).grid

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT
-from scml_marl_env.array_env import ArrayEnv, EnvArrays
+from scml_marl_env.array_env import ArrayEnv
+from scml_marl_env.layout import EnvArrays
 from scml_marl_env.registry import config_of, make_vector
 from scml_marl_env.vector import VectorEnv
 from scml_marl_env.vector_pool import Worker

@@ -119,7 +119,7 @@ VECTORS = [
 @pytest.mark.parametrize(("env_id", "options", "threads"), VECTORS)
 def test_the_compiled_vector_environment_is_many_single_ones(env_id, options, threads):
     """Bit for bit what `Shard` makes of `ArrayEnv`s on the fast engine, over several episodes."""
-    from scml_marl_env.array_env import Layout
+    from scml_marl_env.layout import Layout
     from scml_marl_env.vector_worker import Shard, VectorArrays
 
     config = config_of(env_id, engine="fast", **options)

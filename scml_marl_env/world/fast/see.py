@@ -84,7 +84,7 @@ from scml_marl_env.world.fast import columns as at
 from scml_marl_env.world.fast.columns import State, Tables
 from scml_marl_env.world.fast.day import fee
 
-N_PRIVATE = 6  # columns of what only a trainer may know, see `array_env.PRIVATE_COLUMNS`
+N_PRIVATE = 6  # columns of what only a trainer may know, see `layout.PRIVATE_COLUMNS`
 
 
 @lean

@@ -1,0 +1,91 @@
+"""Policies cross the border of this package by name: what one is, how it is loaded, which config it goes with."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from scml_marl_env.config import EnvConfig
+
+_DEPLOYED = (
+    "track", "shield", "useful", "observation", "history", "price_levels", "processes", "factories_per_level", "slots",
+)  # fmt: skip
+"""Options that decide what a policy sees and what L1 makes of its answers; the rest is a matter of the world. The last
+three give the number of slots, by which some features are measured."""
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Rows of observations and bounds in, actions out.
+
+    Two attributes are optional. `config["env"]` holds the options of the environment it was made for, without which it
+    gets the defaults of the track it plays; `observation_names` are the columns it expects, checked where they are
+    given. A policy keeps no memory between calls: one object may answer for several factories. What decides on the
+    `FactoryView` itself is no policy but a `WindowAgent`, as `PrudentAgent` is.
+    """
+
+    def act(
+        self, observation: np.ndarray, bounds: np.ndarray, rng: np.random.Generator, greedy: bool = False
+    ) -> np.ndarray:
+        """int64 (n,), an action that its bounds allow for each row of float32 (n, D) and int32 (n, M)."""
+
+
+def load_policy(policy: Any, path: Any = None) -> Policy:
+    """The policy that a name stands for, or the policy itself.
+
+    Args:
+        policy: "package.module:name" of a class or function that returns a policy, or a policy.
+        path: its argument, such as the folder of a checkpoint; None calls it without one.
+
+    Raises:
+        ValueError: if there is nothing of that name.
+        TypeError: if what it returns has no `act`.
+    """
+    made = policy
+    if isinstance(policy, str):
+        module, _, name = policy.partition(":")
+        try:
+            maker = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"Cannot load policy {policy!r}: {error}. Use 'package.module:name'.") from error
+        made = maker() if path is None else maker(path)
+    if isinstance(made, type) or not isinstance(made, Policy):
+        raise TypeError(f"A policy has a method act(observation, bounds, rng, greedy), which {made!r} lacks.")
+    return made
+
+
+def config_of_policy(policy: Policy, track: str) -> EnvConfig:
+    """The options that a policy was made with, as far as they matter where it plays; it is to play on `track`.
+
+    Raises:
+        ValueError: if it was made for the other track, or for an environment that is not of this package.
+    """
+    about = getattr(policy, "config", None) or {}
+    env = about.get("env") if isinstance(about, Mapping) else None
+    if env is None:
+        return EnvConfig(track=track, processes=2 if track == "oneshot" else (2, 4))
+    known = {field.name for field in fields(EnvConfig)}
+    if not isinstance(env, Mapping) or "track" not in env or not known.issuperset(env):
+        raise ValueError(f"The policy was not made for an environment of scml_marl_env, but for {env!r}.")
+    if env["track"] != track:
+        raise ValueError(
+            f"The policy was made for the {env['track']} track and cannot play {track}: its observation columns and "
+            f"lead times are others. Take a policy that was made for a {track} environment."
+        )
+    options: dict[str, Any] = {
+        name: tuple(env[name]) if isinstance(env[name], list) else env[name] for name in _DEPLOYED if name in env
+    }
+    return EnvConfig(**options)
+
+
+def check_columns(policy: Policy, names: list[str]) -> None:
+    """Raises ValueError unless `names` are the observation columns that the policy expects, if it says so."""
+    expected = list(getattr(policy, "observation_names", None) or names)
+    if expected != names:
+        missing, new = sorted(set(expected) - set(names)), sorted(set(names) - set(expected))
+        raise ValueError(
+            f"The policy expects {len(expected)} observation columns, but its config gives {len(names)}; missing "
+            f"{missing}, new {new}. It was made with another version of scml_marl_env."
+        )
