@@ -134,14 +134,18 @@ def _write(config: AuditConfig, seats: dict[str, list[SeatAudit]], failures: lis
     }
     head = {"command": " ".join(["python", "experiments/audit.py", *sys.argv[1:]]), "about": about()}
     head |= {"seconds": round(seconds), "failures": failures, "config": asdict(config) | {"out": str(config.out)}}
-    plain = {
-        name: [asdict(seat) | {"examples": len(seat.examples)} for seat in played] for name, played in seats.items()
-    }
+    plain = {name: [_plain(seat) for seat in played] for name, played in seats.items()}
     examples = {name: list(_chosen(played)) for name, played in seats.items()}
     config.out.parent.mkdir(parents=True, exist_ok=True)
     config.out.write_text(json.dumps(head | {"rates": found, "seats": plain}) + "\n")
     beside = config.out.with_name(f"{config.out.stem}_examples.json")
     beside.write_text(json.dumps(head | {"examples": examples}) + "\n")
+
+
+def _plain(seat: SeatAudit) -> dict[str, Any]:
+    """A seat without its examples, and without what it never did."""
+    counts = {name: count for name, count in seat.counts.items() if count}
+    return asdict(seat) | {"counts": counts, "examples": len(seat.examples)}
 
 
 def _chosen(played: list[SeatAudit], each: int = 3) -> Iterator[dict[str, Any]]:

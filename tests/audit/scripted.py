@@ -134,3 +134,15 @@ class Breaks(Refuses):
         if self.awi._world.name.endswith(("0", "2", "4", "6", "8")):
             raise ValueError("broken on purpose")
         return {}
+
+
+class LeavesOut(StdSyncAgent):
+    """Offers each consumer 20 items for today and leaves its suppliers out, so that SCML ends them."""
+
+    def first_proposals(self) -> Any:
+        consumers = [partner for partner in self.awi.my_consumers if partner in self.negotiators]
+        today = self.awi.current_step
+        return {partner: (20, today, self.get_nmi(partner).issues[UNIT_PRICE].max_value) for partner in consumers}
+
+    def counter_all(self, offers: Any, states: Any) -> Any:
+        return {partner: SAOResponse(ResponseType.END_NEGOTIATION, None) for partner in offers}

@@ -10,6 +10,7 @@ from scml_marl_env.audit.watch import audited
 from scml_marl_env.tournament.prices import fractional_prices
 from tests.audit.scripted import (
     ROUNDS,
+    LeavesOut,
     Offers30,
     Refuses,
     SellsOneByOne,
@@ -137,6 +138,16 @@ def test_an_unsafe_acceptance_becomes_a_counter_offer_at_its_day_and_price(selle
     first, _, world = heard_by_consumers(planned(seller, "accept"), Offers30)
     assert [offer[:2] for offer in first] == [(10, 2)] * (ROUNDS - 1)
     assert len(record_of(world)[1]) == len([row for row in record_of(world)[1] if {"SELLER", "BUYER"} & set(row[2])])
+
+
+def test_nothing_is_sold_that_only_a_supplier_without_an_offer_could_bring():
+    classes = [Refuses] * 8  # of four levels the second and the last speak first
+    classes[2] = audited(shielded(LeavesOut, "feasible"))
+    agent = agents_of(world_of(small(processes=4), classes))[2]
+    report = agent.tournament_report()
+    assert report["feasible_u2_windows"] == report["leaves_short"] == 0
+    assert report["windows"] > 0
+    assert report["shield_illegal"] > 0
 
 
 def test_a_fractional_price_is_left_to_the_protocol_unless_the_answer_changes():

@@ -87,6 +87,7 @@ def test_an_offer_beyond_the_lines_is_unsafe_alone(seller):
 
 def test_offers_that_are_too_much_together_are_one_unsafe_window_of_a_sync_agent():
     report = first_seller(planned(SellsTogether, (6, 2, 0), (6, 2, 0)), Refuses).tournament_report()
+    assert report["windows"] == ROUNDS + 5  # of day 0, and one of each other day that ends both
     assert report["feasible_u1_sell_offers"] == 0
     assert report["feasible_u2_windows"] == ROUNDS
     report = first_seller(planned(SellsTogether, (6, 2, 0), (4, 2, 0)), Refuses).tournament_report()
