@@ -30,10 +30,11 @@ from rich.progress import track
 from rich.table import Table
 from run import read_option
 
-from scml_marl_env.audit.play import SeatAudit, play, player_of
+from scml_marl_env.audit.play import SeatAudit, play
 from scml_marl_env.audit.rates import LEVELS, Rate, gains, rates
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.registry import config_of
+from scml_marl_env.tournament.competitors import competitors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         raise SystemExit("Name at least one agent, and ask for at least one world and one worker.")
     try:
         worlds = config_of(config.env, **dict(read_option(text) for text in config.env_options))
-        for name in config.agents:
-            player_of(name, worlds)
+        competitors(config.agents, worlds.track)
     except (ValueError, TypeError, ModuleNotFoundError) as error:
         raise SystemExit(str(error)) from error
     start = time.perf_counter()

@@ -1,10 +1,11 @@
 """Plays a tournament.   python experiments/evaluate.py --agents runs/mine,prudent,penguin --env std-2025 --worlds 20
 
 `--agents` lists competitors, separated by commas: names (of the built-in agents and of the competition agents of 2024
-to 2026), import paths "package.module:Class", folders of runs or checkpoints; "label=..." names one. All of them play
-the same worlds of the official generator with the same seeds: in its 2 to 4 places for competitors, through which they
-rotate (`--mode free`), or in one fixed seat on every level, in turn (`--mode swap`, the sharper comparison). Every
-world plays in a process of its own: one that hangs, dies or raises is reported, and the others go on.
+to 2026), import paths "package.module:Class", folders of runs or checkpoints; "label=..." names one, and "+covered"
+puts one behind the external shield. All of them play the same worlds of the official generator with the same seeds: in
+its 2 to 4 places for competitors, through which they rotate (`--mode free`), or in one fixed seat on every level, in
+turn (`--mode swap`, the sharper comparison). Every world plays in a process of its own: one that hangs, dies or raises
+is reported, and the others go on.
 
 The folder `--out` receives tournament.json, worlds.jsonl (a line for each world as it ends; the same command goes on
 after an interruption), report.json, worlds.csv, table.md, report.png and report.html.

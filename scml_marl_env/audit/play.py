@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from scml_marl_env import opponents
-from scml_marl_env.audit.shield import shielded
 from scml_marl_env.audit.watch import audited
 from scml_marl_env.config import EnvConfig
-from scml_marl_env.layers.l1_shield import SHIELDS
 from scml_marl_env.tournament.competitors import competitors
+from scml_marl_env.tournament.play import player_of
 from scml_marl_env.world import draw
 from scml_marl_env.world.official import Player, build_with
 from scml_marl_env.world.rng import GlobalRandomness
@@ -39,42 +38,24 @@ class SeatAudit:
     examples: list[dict[str, Any]]
 
 
-def player_of(name: str, config: EnvConfig) -> Player:
-    """Who plays under a name.
-
-    Args:
-        name: a competitor as `tournament.competitors` reads it (a name, an import path, the folder of a checkpoint),
-            with "+feasible" or "+covered" behind it for the external shield.
-        config: of the worlds.
-
-    Raises:
-        ValueError: for an unknown name or shield.
-        ModuleNotFoundError: for a competition agent whose packages are not installed.
-    """
-    plain, plus, strength = name.rpartition("+")
-    if plus and strength not in SHIELDS[1:]:
-        raise ValueError(f"{name!r}: after the + stands a shield, {' or '.join(SHIELDS[1:])}, not {strength!r}.")
-    (found,) = competitors([plain or name], config.track)
-    agent = opponents.load(found.path)
-    return Player(shielded(agent, strength) if plus else agent, found.params)
-
-
 def play(config: EnvConfig, name: str, world_seed: int, seats: str = "levels") -> list[SeatAudit]:
     """Plays a world with an audited agent in the chosen seats, and the opponents of the config in all others.
 
     Args:
         config: of the worlds; what concerns controlled factories is not used.
-        name: see `player_of`.
+        name: a competitor as `tournament.competitors` reads it (a name, an import path, the folder of a checkpoint,
+            with "+feasible" or "+covered" behind it for the external shield).
         world_seed: fixes the economy, the seats, the opponents and every draw.
         seats: one of `SEATS`.
 
     Raises:
-        ValueError: for an unknown name or unknown seats.
+        ValueError: for an unknown name, shield or kind of seats.
         RuntimeError: if the audit failed.
     """
     if seats not in SEATS:
         raise ValueError(f"seats must be {' or '.join(SEATS)}, got {seats!r}.")
-    agent, params = player_of(name, config)
+    (competitor,) = competitors([name], config.track)
+    agent, params = player_of(competitor)
     watched = Player(audited(agent), params)
     economy = draw.economy(config, world_seed)
     chosen = _levels(economy.levels) if seats == "levels" else [i for i, d in enumerate(economy.defaults) if d is None]

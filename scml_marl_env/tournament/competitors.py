@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from scml_marl_env import champions, opponents
+from scml_marl_env.config import SHIELDS
 
 POLICY_AGENT = "scml_marl_env.policy_agent:PolicyAgent"
 CHECKPOINT = "algorithms.checkpoint:load"
@@ -20,11 +21,13 @@ class Competitor:
         name: in every table.
         path: import path of its SCML agent class.
         params: keyword arguments of the class (JSON).
+        shield: "feasible" or "covered" for an agent behind the external shield (`audit.shield`), else None.
     """
 
     name: str
     path: str
     params: dict[str, Any] = field(default_factory=dict)
+    shield: str | None = None
 
 
 def competitors(specs: Iterable[str], track: str) -> tuple[Competitor, ...]:
@@ -33,7 +36,8 @@ def competitors(specs: Iterable[str], track: str) -> tuple[Competitor, ...]:
     Args:
         specs: each a name (an opponent of `scml_marl_env.opponents`, a competition agent of `scml_marl_env.champions`),
             an import path "package.module:Class", the folder of a checkpoint or of a run (its newest checkpoint), or
-            one of these behind "label=", which then is its name.
+            one of these behind "label=", which then is its name. "+feasible" or "+covered" at the end puts the agent
+            behind the external shield of that strength.
         track: of the worlds, "std" or "oneshot".
 
     Raises:
@@ -52,6 +56,12 @@ def competitors(specs: Iterable[str], track: str) -> tuple[Competitor, ...]:
 
 def _competitor(spec: str, track: str) -> Competitor:
     label, _, what = spec.rpartition("=")
+    what, plus, strength = what.partition("+")
+    if plus:
+        if strength not in SHIELDS[1:]:
+            raise ValueError(f"{spec!r}: after the + stands a shield, {' or '.join(SHIELDS[1:])}, not {strength!r}.")
+        bare = _competitor(what, track)
+        return replace(bare, name=label or f"{bare.name}+{strength}", shield=strength)
     folder = Path(what).expanduser()
     if folder.is_dir():
         return _checkpoint(label, folder, track)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scml_marl_env import opponents
+from scml_marl_env.audit.shield import shielded
 from scml_marl_env.tournament.competitors import Competitor
 from scml_marl_env.tournament.plan import Job, Tournament, arrange
 from scml_marl_env.tournament.prices import fractional_prices
@@ -28,7 +29,7 @@ def play(tournament: Tournament, job: Job) -> WorldRecord:
     made = economy(config, job.world_seed)
     paths, seats = arrange(tournament, config, made, job)
     players = [
-        _player(seats[index]) if path is None else Player(opponents.load(path)) for index, path in enumerate(paths)
+        player_of(seats[index]) if path is None else Player(opponents.load(path)) for index, path in enumerate(paths)
     ]
     with fractional_prices(tournament.fractional_prices == "accept"):
         with GlobalRandomness(job.world_seed + 1):
@@ -168,8 +169,10 @@ def _names(seats: dict[int, Competitor]) -> tuple[str, ...]:
     return tuple(sorted({competitor.name for competitor in seats.values()}))
 
 
-def _player(competitor: Competitor) -> Player:
-    return Player(opponents.load(competitor.path), competitor.params)
+def player_of(competitor: Competitor) -> Player:
+    """What a world makes an agent of."""
+    agent = opponents.load(competitor.path)
+    return Player(agent if competitor.shield is None else shielded(agent, competitor.shield), competitor.params)
 
 
 def _listen(world: Any, books: list[Book]) -> None:

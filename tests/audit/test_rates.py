@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scml_marl_env.audit.play import SeatAudit, play, player_of
+from scml_marl_env.audit.play import SeatAudit, play
 from scml_marl_env.audit.rates import RATES, gains, rates
 from scml_marl_env.registry import config_of
 from tests.audit.scripted import small
@@ -78,16 +78,6 @@ def test_official_seats_are_those_of_the_generator():
     assert len(seats) >= 2
     with pytest.raises(ValueError, match="levels or official"):
         play(config, "nothing", 4, seats="all")
-
-
-def test_a_name_may_carry_a_shield():
-    config = config_of("std-mini")
-    assert not hasattr(player_of("greedy", config).agent, "tournament_report")
-    assert hasattr(player_of("greedy+covered", config).agent, "tournament_report")
-    with pytest.raises(ValueError, match=r"'greedy\+safe': after the \+ stands a shield"):
-        player_of("greedy+safe", config)
-    with pytest.raises(ValueError, match="did you mean 'greedy'"):
-        player_of("gredy", config)
 
 
 def test_the_command_writes_rates_counts_and_examples(tmp_path, capsys):

@@ -21,6 +21,12 @@ def test_names_paths_and_labels():
     assert found[1].path == opponents.PRUDENT and found[2].path == opponents.BUILT_IN["std"]["random"]
 
 
+def test_an_agent_may_stand_behind_the_shield():
+    bare, safe, mine = competitors(["greedy", "greedy+covered", "mine=greedy+feasible"], "std")
+    assert (bare.shield, safe.shield, mine.shield) == (None, "covered", "feasible")
+    assert (safe.name, mine.name) == ("greedy+covered", "mine") and safe.path == bare.path
+
+
 def test_a_run_is_its_newest_checkpoint(tmp_path):
     for update in ("update_0000100", "update_0000200", "update_0000300.partial"):
         checkpoint(tmp_path / "run" / "checkpoints" / update)
@@ -43,6 +49,7 @@ def test_a_checkpoint_of_the_other_track_is_refused(tmp_path):
         (["greedy", "greedy"], "label="),
         (["champions"], "is a pool"),
         (["runs/nowhere"], "no folder"),
+        (["greedy+safe"], "after the . stands a shield, feasible or covered, not 'safe'"),
     ],
 )
 def test_what_cannot_play_is_refused(specs, message):

@@ -8,7 +8,7 @@ import pytest
 from scml_marl_env import opponents
 from scml_marl_env.tournament.competitors import Competitor, competitors
 from scml_marl_env.tournament.plan import Tournament, arrange, jobs
-from scml_marl_env.tournament.play import play
+from scml_marl_env.tournament.play import play, player_of
 from scml_marl_env.tournament.prices import fractional_prices
 from scml_marl_env.tournament.record import MEASURES, WorldRecord
 from scml_marl_env.world.draw import economy
@@ -62,6 +62,14 @@ def test_measures_are_those_of_the_simulator(env, name):
             assert math.isnan(measures[price]) == (measures[items] == 0)
             assert math.isnan(measures[price]) or 0.5 < measures[price] < 2
         assert measures["windows"] > 0 and measures["decision_ms_max"] >= measures["decision_ms"] > 0
+
+
+def test_the_shield_stands_before_the_agent():
+    bare, safe = competitors(["greedy", "greedy+covered"], "std")
+    assert not hasattr(player_of(bare).agent, "tournament_report")
+    played = Tournament(env="std-mini", competitors=(safe,), mode="swap", worlds=1)
+    seats = play(played, jobs(played)[0]).seats
+    assert sum(count for seat in seats for name, count in seat.extra.items() if name != "shield_ok") > 0
 
 
 def test_a_world_repeats():
