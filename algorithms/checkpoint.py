@@ -8,7 +8,6 @@
 """
 
 import dataclasses
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -19,9 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from algorithms.interface import ActionGrid, Restorable, VectorEnv
-from algorithms.networks import Actor
-from algorithms.policy import Policy
+from algorithms.load import build_grid, check_columns, load, newest
 from algorithms.ppo import PPO
+
+__all__ = ["build_grid", "check_columns", "load", "newest", "remove", "restore", "save"]
 
 
 def save(folder: Path, learner: PPO, env: VectorEnv, counters: dict[str, int], about: dict[str, Any]) -> None:
@@ -83,29 +83,6 @@ def restore(folder: Path, learner: PPO, env: VectorEnv) -> tuple[dict[str, int],
     return meta["counters"], True
 
 
-def load(path: str | Path) -> Policy:
-    """Returns the policy in a checkpoint folder; the env package names this function "algorithms.checkpoint:load"."""
-    folder = Path(path)
-    if not (folder / "meta.json").is_file():
-        raise ValueError(f"{folder} is no checkpoint: it holds no meta.json. Expected a folder that save() wrote.")
-    meta = json.loads((folder / "meta.json").read_text())
-    ppo, names = meta["ppo"], meta["observation_names"]
-    grid = build_grid(meta["grid"])
-    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, only to be replaced
-        actor = Actor(len(names), grid, ppo["actor_hidden"], ppo["activation"], ppo["normalise_observation"])
-    weights = load_file(folder / "weights.safetensors")
-    actor.load_state_dict({key: weights[f"actor.{key}"] for key in actor.state_dict()})
-    return Policy(actor.eval().requires_grad_(False), names, meta)
-
-
-def newest(run: Path) -> Path:
-    """Returns the last checkpoint of a run's folder."""
-    found = sorted(path for path in (run / "checkpoints").glob("update_*") if not path.name.endswith(".partial"))
-    if not found:
-        raise ValueError(f"{run} holds no checkpoint; nothing to resume or to play.")
-    return found[-1]
-
-
 def remove(folder: Path) -> None:
     """Deletes a checkpoint."""
     shutil.rmtree(folder)
@@ -117,23 +94,6 @@ def describe_grid(grid: ActionGrid) -> dict[str, Any]:
         raise ValueError(f"A checkpoint can keep only action grids that are dataclasses, got {type(grid).__name__}.")
     fields = {field.name: getattr(grid, field.name) for field in dataclasses.fields(grid) if field.init}
     return {"class": f"{type(grid).__module__}:{type(grid).__qualname__}", "fields": fields}
-
-
-def build_grid(description: dict[str, Any]) -> ActionGrid:
-    """Returns the grid that `describe_grid` described; JSON's lists become tuples again."""
-    module, name = description["class"].split(":")
-    fields = {key: tuple(x) if isinstance(x, list) else x for key, x in description["fields"].items()}
-    return getattr(importlib.import_module(module), name)(**fields)
-
-
-def check_columns(saved: list[str], now: list[str], folder: Path) -> None:
-    """Raises ValueError if an environment shows other columns than those that were learnt from."""
-    if saved != now:
-        missing, new = sorted(set(saved) - set(now)), sorted(set(now) - set(saved))
-        raise ValueError(
-            f"Checkpoint {folder} expects {len(saved)} observation columns, but this env gives {len(now)}; "
-            f"missing {missing}, new {new}. Make the env with the features that the checkpoint was trained with."
-        )
 
 
 def weights_of(learner: PPO) -> dict[str, torch.Tensor]:

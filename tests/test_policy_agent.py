@@ -94,7 +94,7 @@ def same_decisions(config, seed, played, greedy=False, **params):
 
 
 @pytest.mark.parametrize("env_id", ["std-mini", "oneshot-mini"])
-@pytest.mark.parametrize("kind", ["heuristic", "checkpoint", "greedy"])
+@pytest.mark.parametrize("kind", ["heuristic", "checkpoint", pytest.param("greedy", marks=pytest.mark.slow)])
 def test_decisions_equal_those_of_the_policy_in_the_environment(env_id, kind, tmp_path):
     config = config_of(env_id, **OPTIONS[env_id])
     if kind == "heuristic":

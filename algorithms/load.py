@@ -1,0 +1,53 @@
+"""Policies from checkpoints: what is needed to play, and nothing of what is needed to train."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from algorithms.interface import ActionGrid
+from algorithms.networks import Actor
+from algorithms.policy import Policy
+
+
+def load(path: str | Path) -> Policy:
+    """Returns the policy in a checkpoint folder; the env package names this function "algorithms.checkpoint:load"."""
+    folder = Path(path)
+    if not (folder / "meta.json").is_file():
+        raise ValueError(f"{folder} is no checkpoint: it holds no meta.json. Expected a folder that save() wrote.")
+    meta = json.loads((folder / "meta.json").read_text())
+    ppo, names = meta["ppo"], meta["observation_names"]
+    grid = build_grid(meta["grid"])
+    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, only to be replaced
+        actor = Actor(len(names), grid, ppo["actor_hidden"], ppo["activation"], ppo["normalise_observation"])
+    weights = load_file(folder / "weights.safetensors")
+    actor.load_state_dict({key: weights[f"actor.{key}"] for key in actor.state_dict()})
+    return Policy(actor.eval().requires_grad_(False), names, meta)
+
+
+def newest(run: Path) -> Path:
+    """Returns the last checkpoint of a run's folder."""
+    found = sorted(path for path in (run / "checkpoints").glob("update_*") if not path.name.endswith(".partial"))
+    if not found:
+        raise ValueError(f"{run} holds no checkpoint; nothing to resume or to play.")
+    return found[-1]
+
+
+def build_grid(description: dict[str, Any]) -> ActionGrid:
+    """Returns the grid that `describe_grid` described; JSON's lists become tuples again."""
+    module, name = description["class"].split(":")
+    fields = {key: tuple(x) if isinstance(x, list) else x for key, x in description["fields"].items()}
+    return getattr(importlib.import_module(module), name)(**fields)
+
+
+def check_columns(saved: list[str], now: list[str], folder: Path) -> None:
+    """Raises ValueError if an environment shows other columns than those that were learnt from."""
+    if saved != now:
+        missing, new = sorted(set(saved) - set(now)), sorted(set(now) - set(saved))
+        raise ValueError(
+            f"Checkpoint {folder} expects {len(saved)} observation columns, but this env gives {len(now)}; "
+            f"missing {missing}, new {new}. Make the env with the features that the checkpoint was trained with."
+        )
