@@ -52,7 +52,7 @@ class Broken(RandomMasked):
 
 
 class Recorder(PolicyAgent):
-    """Keeps the observations and the answers of every window.
+    """Keeps the observations and the answers of every window, and the balance at the start of every day.
 
     It answers outside of the world's randomness, as an environment does: numpy's generator forgets the second half of
     a pair of normal numbers there (see `GlobalRandomness`), which some opponents would have drawn next.
@@ -61,8 +61,12 @@ class Recorder(PolicyAgent):
     randomness: GlobalRandomness
 
     def init(self):
-        self.windows = []
+        self.windows, self.balances = [], []
         super().init()
+
+    def before_step(self):
+        self.balances.append(self.awi.current_balance)
+        super().before_step()
 
     def decide(self):
         self.randomness.__exit__(None, None, None)
