@@ -57,6 +57,7 @@ class Layout:
         first = dict.fromkeys(Columns._fields, -1)
         for i, part in enumerate(config.observation):
             first[part] = sum(len(parts[before]) for before in config.observation[:i])
+        first["pools"] = len(parts["macro"]) + len(parts["broadcast"])
         self.columns = Columns(**first)
         self.state_names = [*parts["macro"], *parts["broadcast"]]
         self.state_names += [f"{pool}_{name}" for pool in ("mean", "max") for name in parts["thread"]]

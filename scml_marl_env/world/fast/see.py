@@ -26,6 +26,7 @@ from scml_marl_env.view import (
     EXOGENOUS_OUT_REVENUE,
     FIRST_MOVER,
     HAS_OFFER,
+    HISTORY_COLUMNS,
     INITIAL_BALANCE,
     IS_BUY,
     LAST_LEAD,
@@ -269,16 +270,15 @@ def note_sent(view: FactoryView, b: int, k: int, quantity: int, lead: int, price
 
 @lean
 def _remember(view: FactoryView, b: int, k: int, by_me: int, lead: int, quantity: int, price: int) -> None:
-    history = view.history[b, k]
-    last = history.shape[0] - 1
+    numbers, n_offers, width = view.history[b, k].reshape(-1), view.history.shape[2], len(HISTORY_COLUMNS)
+    last = (n_offers - 1) * width
     if last < 0:
         return
-    for h in range(last):
-        for column in range(history.shape[1]):
-            history[h, column] = history[h + 1, column]
-    history[last, 0], history[last, 1], history[last, 2] = by_me, lead, quantity
-    history[last, 3], history[last, 4] = price, view.threads[b, k, ROUND]
-    view.threads[b, k, N_HISTORY] = min(view.threads[b, k, N_HISTORY] + 1, last + 1)
+    for i in range(last):
+        numbers[i] = numbers[i + width]
+    numbers[last], numbers[last + 1], numbers[last + 2] = by_me, lead, quantity
+    numbers[last + 3], numbers[last + 4] = price, view.threads[b, k, ROUND]
+    view.threads[b, k, N_HISTORY] = min(view.threads[b, k, N_HISTORY] + 1, n_offers)
 
 
 @lean
