@@ -191,9 +191,9 @@ def answer(world: World, settings: Settings, board: Board, e: int, team: int, la
 @kernel
 def follow(world: World, board: Board, e: int) -> None:
     """Plays on to the next window of a team that is not done, or until every team is."""
-    tables, state, view, tape = world
+    state = world.state
     while True:
-        event = advance(tables, state, view, tape, e)
+        event = advance(world.tables, state, world.views, world.tape, e)
         if event == IS_WINDOW:
             board.window[e] = team_of(state, board, e)
             return
