@@ -379,22 +379,25 @@ def play_all(world: World, settings: Settings, board: Board, places: np.ndarray,
 
 @lean
 def fetch_world(world: World, settings: Settings, board: Board, e: int) -> None:
-    """Asks the memory for what `turn` reads of a place."""
-    tables, state, team = world.tables, world.state, board.window[e]
-    w, first, n_slots = state.world[e, fast.ROW], team * board.chosen.shape[1], board.chosen.shape[1]
+    """Asks the memory for what answering and playing on reads of a place."""
+    tables, state, team, n_slots = world.tables, world.state, board.window[e], board.chosen.shape[1]
+    w, f, first = state.world[e, fast.ROW], board.controlled[e, team], team * n_slots
+    fetch_view(world.views, e * settings.n_views + team)
+    fetch(board.bounds[e, first : first + n_slots])
     fetch(tables.thread[w])
-    fetch(tables.slot[w])
-    fetch(state.thread[e])
     fetch(state.factory[e])
     fetch(state.running[e])
     fetch(state.answer[e])
-    fetch(board.bounds[e, first : first + n_slots])
-    fetch_view(world.views, e * settings.n_views + team)
+    for k in range(tables.slot.shape[2]):
+        i = tables.slot[w, f, k]
+        if i < 0:
+            break
+        fetch(state.thread[e, i])
 
 
 @lean
 def fetch_rows(world: World, settings: Settings, board: Board, e: int) -> None:
-    """Asks the memory for what `show_turn` reads and writes of a place."""
+    """Asks the memory for what showing the next window of a place reads and writes."""
     team, n_slots = board.window[e], board.chosen.shape[1]
     if team >= 0:
         first = team * n_slots

@@ -148,7 +148,7 @@ def _pool(flags: np.ndarray, threads: np.ndarray, first: int, out: np.ndarray) -
             for i in range(n):
                 mean[i] += row[i]
             for i in range(n):
-                largest[i] = row[i] if row[i] > largest[i] else largest[i]
+                largest[i] = max(largest[i], row[i])
         n_alive += 1
     for i in range(n):
         mean[i] /= np.float32(max(1, n_alive))
