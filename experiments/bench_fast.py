@@ -59,34 +59,39 @@ def draw_actions(
     """
     x, low, n_drawn, n_quantities = stream[0], np.uint64(0xFFFFFFFF), 0, quantities.shape[0]
     n_levels = bounds.shape[2] - QUANTITY - 2 * n_leads
-    for e in range(active.shape[0]):
-        for n in range(active.shape[1]):
-            if not active[e, n]:
+    rows, marks, drawn = bounds.reshape(-1, bounds.shape[2]), active.reshape(-1), out.reshape(-1)
+    eights = marks[: marks.size // 8 * 8].view(np.uint64)  # most agents are not active: eight at a glance
+    n = -1
+    while n + 1 < marks.size:
+        n += 1
+        if n % 8 == 0 and n // 8 < eights.size and eights[n // 8] == 0:
+            n += 7
+        if not marks[n]:
+            continue
+        row, action = rows[n], END
+        leads, levels = row[LAST_LEAD] + 1, min(row[N_PRICES], n_levels)
+        n_cells = leads * levels * n_quantities + 2
+        for _ in range(256):
+            x ^= x << np.uint64(13)
+            x ^= x >> np.uint64(7)
+            x ^= x << np.uint64(17)
+            cell = int(x >> np.uint64(32)) * n_cells >> 32
+            if cell == 0 or (cell == 1 and row[CAN_ACCEPT]):
+                action = END if cell == 0 else ACCEPT
+                break
+            if cell == 1:
                 continue
-            row, action = bounds[e, n], END
-            leads, levels = row[LAST_LEAD] + 1, min(row[N_PRICES], n_levels)
-            n_cells = leads * levels * n_quantities + 2
-            for _ in range(256):
-                x ^= x << np.uint64(13)
-                x ^= x >> np.uint64(7)
-                x ^= x << np.uint64(17)
-                cell = int(x >> np.uint64(32)) * n_cells >> 32
-                if cell == 0 or (cell == 1 and row[CAN_ACCEPT]):
-                    action = END if cell == 0 else ACCEPT
-                    break
-                if cell == 1:
-                    continue
-                place = int(x & low) * leads  # the digits of a fraction, one after the other
-                d, place = place >> 32, (place & 0xFFFFFFFF) * levels
-                level, place = place >> 32, (place & 0xFFFFFFFF) * n_quantities
-                size, quantity = place >> 32, quantities[place >> 32]
-                price = row[BEST_PRICE] + row[PRICE_SIGN] * price_offset(level, row[N_PRICES], n_levels)
-                fits = quantity <= row[QUANTITY + d] and quantity * price <= row[QUANTITY + n_leads + d]
-                if fits and (d > 0 or quantity <= row[QUANTITY + 2 * n_leads + level]):
-                    action = OFFER + (d * n_quantities + size) * n_levels + level
-                    break
-            out[e, n] = action
-            n_drawn += 1
+            place = int(x & low) * leads  # the digits of a fraction, one after the other
+            d, place = place >> 32, (place & 0xFFFFFFFF) * levels
+            level, place = place >> 32, (place & 0xFFFFFFFF) * n_quantities
+            size, quantity = place >> 32, quantities[place >> 32]
+            price = row[BEST_PRICE] + row[PRICE_SIGN] * price_offset(level, row[N_PRICES], n_levels)
+            fits = quantity <= row[QUANTITY + d] and quantity * price <= row[QUANTITY + n_leads + d]
+            if fits and (d > 0 or quantity <= row[QUANTITY + 2 * n_leads + level]):
+                action = OFFER + (d * n_quantities + size) * n_levels + level
+                break
+        drawn[n] = action
+        n_drawn += 1
     stream[0] = x
     return n_drawn
 
