@@ -46,8 +46,8 @@ class FastMeasure:
 @numba.njit(cache=True)
 def draw_actions(
     bounds: np.ndarray, active: np.ndarray, quantities: np.ndarray, n_leads: int, stream: np.ndarray, out: np.ndarray
-) -> None:
-    """Draws evenly among the allowed actions, as `Discrete.sample(mask)` does, by rejection.
+) -> int:
+    """Draws evenly among the allowed actions, as `Discrete.sample(mask)` does, by rejection; returns how many it drew.
 
     Args:
         bounds: int32 (E, N, M).
@@ -55,38 +55,45 @@ def draw_actions(
         quantities: int64 (Q,), of the grid.
         n_leads: L.
         stream: uint64 (1,), xorshift state.
-        out: int64 (E, N), written.
+        out: int64 (E, N), written where an agent is active.
     """
-    x, n_quantities = stream[0], quantities.shape[0]
+    x, low, n_drawn, n_quantities = stream[0], np.uint64(0xFFFFFFFF), 0, quantities.shape[0]
     n_levels = bounds.shape[2] - QUANTITY - 2 * n_leads
-    for e in range(active.shape[0]):
-        for n in range(active.shape[1]):
-            out[e, n] = 0
-            if not active[e, n]:
+    rows, marks, drawn = bounds.reshape(-1, bounds.shape[2]), active.reshape(-1), out.reshape(-1)
+    eights = marks[: marks.size // 8 * 8].view(np.uint64)  # most agents are not active: eight at a glance
+    n = -1
+    while n + 1 < marks.size:
+        n += 1
+        if n % 8 == 0 and n // 8 < eights.size and eights[n // 8] == 0:
+            n += 7
+        if not marks[n]:
+            continue
+        row, action = rows[n], END
+        leads, levels = row[LAST_LEAD] + 1, min(row[N_PRICES], n_levels)
+        n_cells = leads * levels * n_quantities + 2
+        for _ in range(256):
+            x ^= x << np.uint64(13)
+            x ^= x >> np.uint64(7)
+            x ^= x << np.uint64(17)
+            cell = int(x >> np.uint64(32)) * n_cells >> 32
+            if cell == 0 or (cell == 1 and row[CAN_ACCEPT]):
+                action = END if cell == 0 else ACCEPT
+                break
+            if cell == 1:
                 continue
-            row = bounds[e, n]
-            levels = min(row[N_PRICES], n_levels)
-            n_cells = (row[LAST_LEAD] + 1) * levels * n_quantities + 2
-            out[e, n] = END
-            for _ in range(256):
-                x ^= x << np.uint64(13)
-                x ^= x >> np.uint64(7)
-                x ^= x << np.uint64(17)
-                cell = int((x >> np.uint64(16)) & np.uint64(0x7FFFFFFF)) * n_cells >> 31
-                if cell < 2:
-                    if cell == 0 or row[CAN_ACCEPT]:
-                        out[e, n] = END if cell == 0 else ACCEPT
-                        break
-                    continue
-                rest, size = divmod(cell - 2, n_quantities)
-                d, level = divmod(rest, levels)
-                price = row[BEST_PRICE] + row[PRICE_SIGN] * price_offset(level, row[N_PRICES], n_levels)
-                quantity = quantities[size]
-                fits = quantity <= row[QUANTITY + d] and quantity * price <= row[QUANTITY + n_leads + d]
-                if fits and (d > 0 or quantity <= row[QUANTITY + 2 * n_leads + level]):
-                    out[e, n] = OFFER + (d * n_quantities + size) * n_levels + level
-                    break
+            place = int(x & low) * leads  # the digits of a fraction, one after the other
+            d, place = place >> 32, (place & 0xFFFFFFFF) * levels
+            level, place = place >> 32, (place & 0xFFFFFFFF) * n_quantities
+            size, quantity = place >> 32, quantities[place >> 32]
+            price = row[BEST_PRICE] + row[PRICE_SIGN] * price_offset(level, row[N_PRICES], n_levels)
+            fits = quantity <= row[QUANTITY + d] and quantity * price <= row[QUANTITY + n_leads + d]
+            if fits and (d > 0 or quantity <= row[QUANTITY + 2 * n_leads + level]):
+                action = OFFER + (d * n_quantities + size) * n_levels + level
+                break
+        drawn[n] = action
+        n_drawn += 1
     stream[0] = x
+    return n_drawn
 
 
 def run_fast(env_id: str, bank: str, case: FastCase, seconds: float, seed: int) -> FastMeasure:
@@ -104,8 +111,7 @@ def run_fast(env_id: str, bank: str, case: FastCase, seconds: float, seed: int) 
         decisions = episodes = 0
         while time.perf_counter() < until:
             for _ in range(8):
-                draw_actions(env.bounds, env.active, grid.quantity_array, grid.n_leads, stream, actions)
-                decisions += int(np.count_nonzero(env.active))
+                decisions += draw_actions(env.bounds, env.active, grid.quantity_array, grid.n_leads, stream, actions)
                 env.step(actions)
                 episodes += len(env.episodes)
                 env.episodes.clear()

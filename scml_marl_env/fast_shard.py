@@ -81,8 +81,11 @@ class FastShard:
             lane_features=np.zeros((n_lanes, n_slots, len(THREAD_FEATURES)), np.float32),
             lane_answers=np.zeros((n_lanes, 4, n_slots), np.int64),
         )
-        self._settings = Settings(
-            Rules(SHIELDS.index(config.shield), config.useful, layout.grid.quantity_array, layout.grid.n_price_levels),
+        rules = Rules(
+            SHIELDS.index(config.shield), config.useful, layout.grid.quantity_array, layout.grid.n_price_levels
+        )
+        settings = Settings(
+            handle(rules),
             layout.columns,
             config.reward == "potential",
             float(config.discount),
@@ -91,7 +94,8 @@ class FastShard:
             layout.n_public,
             self._fleet.n_views,
         )
-        self._world, self._board = World(*self._fleet.arrays), handle(self.board)
+        world = World(*self._fleet.arrays)
+        self._world, self._settings, self._board = handle(world), handle(settings), handle(self.board)
 
     def begin(self, seed: int, episodes: Mapping[int, int]) -> list[dict[str, Any]]:
         """Starts episode `episodes[e]` of each world e. Returns statistics of episodes that were over at once."""

@@ -11,17 +11,21 @@ import numpy as np
 from scml_marl_env import actions as grid
 from scml_marl_env import reward as book
 from scml_marl_env import view as at
+from scml_marl_env.features import copy
+from scml_marl_env.handles import fetch
 from scml_marl_env.kernels import kernel, lean, unlocked
-from scml_marl_env.layers.l1_bounds import price_offset
+from scml_marl_env.layers.l1_bounds import write_bounds_with
 from scml_marl_env.layers.l1_counters import Answers
-from scml_marl_env.layers.l1_factory import Scratch
+from scml_marl_env.layers.l1_factory import NEW_LEAD, NEW_PRICE, NEW_QUANTITY, Scratch
 from scml_marl_env.view import FactoryView
-from scml_marl_env.windows import Answered, Columns, Rules, close_window_with, open_window_with
+from scml_marl_env.windows import Answered, Columns, Rules, close_window_with, write_shared, write_threads
 from scml_marl_env.world.fast import columns as fast
 from scml_marl_env.world.fast.columns import State, Tables
 from scml_marl_env.world.fast.play import IS_BANKRUPT, IS_WINDOW, advance
 from scml_marl_env.world.fast.see import write_private
 from scml_marl_env.world.fast.talks import Tape, give_answers
+
+_TOGETHER = 16  # places that take the phases of a step together: what they need fits into a core's second cache
 
 
 class World(NamedTuple):
@@ -109,22 +113,40 @@ def start(world: World, settings: Settings, board: Board, e: int) -> None:
             start_of = world.views.floats[b, at.INITIAL_BALANCE]
             value = book.potential_of(world.views.ints[b, at.STOCK], world.views.floats[b, at.TRADING_PRICE], start_of)
             book.open_book(board.book[e, team], world.views.floats[b, at.BALANCE], world.views.ints[b, at.DAY], value)
-    show(world, settings, board, e, board.window[e], True, 0)
+    board.active[e] = False
+    for team in range(board.controlled.shape[1]):
+        if board.controlled[e, team] >= 0:
+            show_team(world, settings, board, e, team, 0)
+    show_active(world, settings, board, e, board.window[e])
+    end(world, settings, board, e, 0)
 
 
 @kernel
-def play(world: World, settings: Settings, board: Board, e: int, lane: int) -> None:
-    """Answers the window of place `e` with its actions and plays to the next one, or to the end."""
-    team = board.window[e]
-    answer(world, settings, board, e, team, lane)
-    board.length[e] += 1
-    board.terminated[e] = board.truncated[e] = False
-    follow(world, board, e)
-    reward(world, settings, board, e)
-    team = board.window[e]
-    if settings.max_cycles > 0 and board.length[e] >= settings.max_cycles:
-        stop(board, e, True)
-    show(world, settings, board, e, team, False, lane)
+def play(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
+    """Answers the windows of a few places with their actions, plays each to its next one, or to the end, and shows it.
+
+    Phase by phase, since the code of all phases does not fit into a core's cache of instructions. A large fleet has
+    long left the other caches when a place has its turn again: what a phase needs is asked for ahead.
+    """
+    n = places.shape[0]
+    for j in range(n):
+        fetch_world(world, settings, board, places[j])
+    for j in range(n):
+        answer(world, settings, board, places[j], board.window[places[j]], lane)
+    for j in range(n):
+        follow(world, board, places[j])
+    for j in range(n):
+        reward(world, settings, board, places[j])
+        fetch_rows(world, settings, board, places[j])
+    for j in range(n):
+        show_bounds(world, settings, board, places[j], board.window[places[j]], lane)
+    for j in range(n):
+        show_threads(world, settings, board, places[j], board.window[places[j]], lane)
+    for j in range(n):
+        show_shared(world, settings, board, places[j], board.window[places[j]])
+    for j in range(n):
+        show_active(world, settings, board, places[j], board.window[places[j]])
+        end(world, settings, board, places[j], lane)
 
 
 @lean
@@ -143,27 +165,23 @@ def answer(world: World, settings: Settings, board: Board, e: int, team: int, la
     before = board.answered[e] * n_slots
     board.executed[e, before : before + n_slots] = grid.WAIT
     board.answered[e] = team
+    board.length[e] += 1
+    board.terminated[e] = board.truncated[e] = False
     settled, chosen = board.settled[e, :n], board.chosen[e, :n]
     answered = Answered(settled, board.reason[e, :n], board.unsafe[e])
     memory = board.lane_answers[lane]
-    answers = Answers(memory[0, :n], memory[1, :n], memory[2, :n], memory[3, :n])
+    answers, scratch = Answers(memory[0, :n], memory[1, :n], memory[2, :n], memory[3, :n]), scratch_of(board, lane)
     close_window_with(
-        world.views, b, rules, bounds, chosen, board.priority[e, :n], answered, settings.audit, answers,
-        scratch_of(board, lane),
-    )  # fmt: skip
+        world.views, b, rules, bounds, chosen, board.priority[e, :n], answered, settings.audit, answers, scratch
+    )
     board.last_changed[e] = 0
-    n_quantities, n_levels = rules.quantities.shape[0], rules.n_price_levels
     for k in range(n):
         board.last_changed[e, board.reason[e, k]] += 1
-        action, row = settled[k], world.state.answer[e, k]
+        action, row, thread = settled[k], world.state.answer[e, k], scratch.threads[k]
         board.executed[e, first + k] = action
         row[fast.OPERATION] = min(action, grid.OFFER)
-        if action >= grid.OFFER:
-            cell, level = divmod(action - grid.OFFER, n_levels)
-            lead, index = divmod(cell, n_quantities)
-            offset = price_offset(level, bounds[k, grid.N_PRICES], n_levels)
-            row[fast.ANSWER_QUANTITY], row[fast.ANSWER_LEAD] = rules.quantities[index], lead
-            row[fast.ANSWER_PRICE] = bounds[k, grid.BEST_PRICE] + bounds[k, grid.PRICE_SIGN] * offset
+        row[fast.ANSWER_QUANTITY], row[fast.ANSWER_LEAD] = thread[NEW_QUANTITY], thread[NEW_LEAD]
+        row[fast.ANSWER_PRICE] = thread[NEW_PRICE]
     board.last_changed[e, 0] = 0
     for reason in range(board.changed.shape[1]):
         board.changed[e, reason] += board.last_changed[e, reason]
@@ -173,9 +191,9 @@ def answer(world: World, settings: Settings, board: Board, e: int, team: int, la
 @kernel
 def follow(world: World, board: Board, e: int) -> None:
     """Plays on to the next window of a team that is not done, or until every team is."""
-    tables, state, view, tape = world
+    state = world.state
     while True:
-        event = advance(tables, state, view, tape, e)
+        event = advance(world.tables, state, world.views, world.tape, e)
         if event == IS_WINDOW:
             board.window[e] = team_of(state, board, e)
             return
@@ -248,55 +266,94 @@ def reward(world: World, settings: Settings, board: Board, e: int) -> None:
             row[book.CLOSED] = 1
 
 
-@kernel
-def show(world: World, settings: Settings, board: Board, e: int, window: int, everything: bool, lane: int) -> None:
-    """Writes what the team of the window sees, and the last view of teams that end now (or all rows)."""
-    n_slots = board.chosen.shape[1]
-    board.active[e] = False
-    for team in range(board.controlled.shape[1]):
-        first = team * n_slots
-        if board.controlled[e, team] < 0:
-            continue
-        ends = board.terminated[e, team] or board.truncated[e, team]
-        if everything or team == window or ends:
-            show_team(world, settings, board, e, team, lane)
-        if team == window:
-            for k in range(n_slots):
-                board.active[e, first + k] = world.views.flags[e * settings.n_views + team, k, at.ON_TURN]
-        if ends:
+@lean
+def show_active(world: World, settings: Settings, board: Board, e: int, team: int) -> None:
+    """Writes which agents have a decision to take: none but those of the window of `team`, if that is not -1."""
+    n_slots, answered = board.chosen.shape[1], board.answered[e]
+    for k in range(n_slots):
+        board.active[e, answered * n_slots + k] = False
+    for k in range(n_slots if team >= 0 else 0):
+        board.active[e, team * n_slots + k] = world.views.flags[e * settings.n_views + team, k, at.ON_TURN]
+
+
+@lean
+def end(world: World, settings: Settings, board: Board, e: int, lane: int) -> None:
+    """Cuts the episode at the caller's limit, and keeps the last view of the teams that end in this step."""
+    window, n_ends = board.window[e], 0
+    if settings.max_cycles > 0 and board.length[e] >= settings.max_cycles:
+        stop(board, e, True)
+    for team in range(board.done.shape[1]):
+        n_ends += board.terminated[e, team] | board.truncated[e, team]
+    if n_ends == 0:
+        return
+    for team in range(board.done.shape[1]):
+        if board.terminated[e, team] or board.truncated[e, team]:
+            if team != window:
+                show_team(world, settings, board, e, team, lane)
             keep_final(board, e, team)
 
 
-@kernel
+@lean
 def keep_final(board: Board, e: int, team: int) -> None:
     """Keeps what a team sees at its end."""
     n_slots = board.chosen.shape[1]
-    first = team * n_slots
-    board.final_observation[e, first : first + n_slots] = board.observation[e, first : first + n_slots]
-    board.final_bounds[e, first : first + n_slots] = board.bounds[e, first : first + n_slots]
-    board.final_active[e, first : first + n_slots] = board.active[e, first : first + n_slots]
-    board.final_state[e, team] = board.state[e, team]
+    for n in range(team * n_slots, (team + 1) * n_slots):
+        copy(board.observation[e, n], board.final_observation[e, n])
+        copy(board.bounds[e, n], board.final_bounds[e, n])
+        board.final_active[e, n] = board.active[e, n]
+    copy(board.state[e, team], board.final_state[e, team])
 
 
 @lean
 def show_team(world: World, settings: Settings, board: Board, e: int, team: int, lane: int) -> None:
     """Writes the rows of one team, those of slots without a partner excepted: they never change."""
+    show_bounds(world, settings, board, e, team, lane)
+    show_threads(world, settings, board, e, team, lane)
+    show_shared(world, settings, board, e, team)
+
+
+@lean
+def last_of(world: World, settings: Settings, board: Board, e: int, team: int) -> int:
+    """The row behind the last slot of a team with a partner."""
+    b = e * settings.n_views + team
+    n = world.views.ints[b, at.N_SUPPLIERS] + world.views.ints[b, at.N_CONSUMERS]
+    return team * board.chosen.shape[1] + n
+
+
+@lean
+def show_bounds(world: World, settings: Settings, board: Board, e: int, team: int, lane: int) -> None:
+    """Writes the bounds of a team, if that is not -1."""
+    if team < 0:
+        return
+    b, rules, first = e * settings.n_views + team, settings.rules, team * board.chosen.shape[1]
+    bounds = board.bounds[e, first : last_of(world, settings, board, e, team)]
+    write_bounds_with(world.views, b, rules.shield, rules.useful, rules.n_price_levels, bounds, scratch_of(board, lane))
+
+
+@lean
+def show_threads(world: World, settings: Settings, board: Board, e: int, team: int, lane: int) -> None:
+    """Writes what is told of each thread of a team, if that is not -1."""
+    if team < 0:
+        return
     b, first = e * settings.n_views + team, team * board.chosen.shape[1]
-    last = first + world.views.ints[b, at.N_SUPPLIERS] + world.views.ints[b, at.N_CONSUMERS]
+    last = last_of(world, settings, board, e, team)
     observation = board.observation[e, first:last]
-    open_window_with(
-        world.views,
-        b,
-        settings.rules,
-        settings.columns,
-        board.bounds[e, first:last],
-        observation if settings.columns.thread >= 0 else board.lane_features[lane],
-        observation,
-        board.state[e, team],
-        scratch_of(board, lane),
-    )
-    if board.state.shape[2] > settings.n_public:
-        write_private(world.tables, world.state, e, board.state[e, team, settings.n_public :])
+    threads = observation if settings.columns.thread >= 0 else board.lane_features[lane]
+    bounds, state = board.bounds[e, first:last], board.state[e, team]
+    write_threads(world.views, b, settings.columns, bounds, threads, observation, state)
+
+
+@lean
+def show_shared(world: World, settings: Settings, board: Board, e: int, team: int) -> None:
+    """Writes what all threads of a team share, if that is not -1."""
+    if team < 0:
+        return
+    b, first = e * settings.n_views + team, team * board.chosen.shape[1]
+    last = last_of(world, settings, board, e, team)
+    bounds, state = board.bounds[e, first:last], board.state[e, team]
+    write_shared(world.views, b, settings.columns, bounds, board.observation[e, first:last], state)
+    if state.shape[0] > settings.n_public:
+        write_private(world.tables, world.state, e, state[settings.n_public :])
 
 
 @kernel
@@ -315,9 +372,51 @@ def take_actions(board: Board, actions: np.ndarray, n_actions: int) -> int:
 
 @unlocked
 def play_all(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
-    """A step of the given places, one after the other; other threads may play other places in other lanes meanwhile."""
-    for j in range(places.shape[0]):
-        play(world, settings, board, places[j], lane)
+    """A step of the given places, a few at a time; other threads may play other places in other lanes meanwhile."""
+    for first in range(0, places.shape[0], _TOGETHER):
+        play(world, settings, board, places[first : first + _TOGETHER], lane)
+
+
+@lean
+def fetch_world(world: World, settings: Settings, board: Board, e: int) -> None:
+    """Asks the memory for what answering and playing on reads of a place."""
+    tables, state, team, n_slots = world.tables, world.state, board.window[e], board.chosen.shape[1]
+    w, f, first = state.world[e, fast.ROW], board.controlled[e, team], team * n_slots
+    fetch_view(world.views, e * settings.n_views + team)
+    fetch(board.bounds[e, first : first + n_slots])
+    fetch(tables.thread[w])
+    fetch(state.factory[e])
+    fetch(state.running[e])
+    fetch(state.answer[e])
+    for k in range(tables.slot.shape[2]):
+        i = tables.slot[w, f, k]
+        if i < 0:
+            break
+        fetch(state.thread[e, i])
+
+
+@lean
+def fetch_rows(world: World, settings: Settings, board: Board, e: int) -> None:
+    """Asks the memory for what showing the next window of a place reads and writes."""
+    team, n_slots = board.window[e], board.chosen.shape[1]
+    if team >= 0:
+        first = team * n_slots
+        fetch_view(world.views, e * settings.n_views + team)
+        fetch(board.bounds[e, first : first + n_slots])
+        fetch(board.observation[e, first : first + n_slots])
+        fetch(board.state[e, team])
+
+
+@lean
+def fetch_view(view: FactoryView, b: int) -> None:
+    """Asks the memory for what is read of a factory's view in every window."""
+    fetch(view.ints[b])
+    fetch(view.floats[b])
+    fetch(view.signed[b])
+    fetch(view.flags[b])
+    fetch(view.threads[b])
+    fetch(view.memory[b])
+    fetch(view.history[b])
 
 
 @kernel

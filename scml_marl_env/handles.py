@@ -15,6 +15,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
@@ -29,6 +30,7 @@ from numba.extending import (
 )
 
 _LINE = 64
+_NEAR = 3  # LLVM's word for the nearest cache
 _WORDS_PER_FIELD = 24  # room for an array of up to eight axes
 
 
@@ -90,6 +92,32 @@ def zeroed(n_bytes: int) -> np.ndarray:
 def handle(bundle: Any) -> Any:
     """A `Handle` of a named tuple; the tuple itself while numba is switched off."""
     return bundle if config.DISABLE_JIT else Handle(bundle)  # type: ignore[attr-defined]  # made at run time
+
+
+@intrinsic
+def _fetch(typing_context: Any, array: Any) -> Any:
+    """`fetch`, compiled: one instruction a cache line."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        there = context.make_array(array)(context, builder, values[0])
+        n_bytes = builder.mul(there.nitems, there.itemsize)
+        start = builder.bitcast(there.data, cgutils.voidptr_t)
+        flag, line = cgutils.int32_t, cgutils.intp_t(_LINE)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        with cgutils.for_range_slice(builder, cgutils.intp_t(0), n_bytes, line, cgutils.intp_t) as (offset, _):
+            builder.call(ask, [builder.gep(start, [offset]), flag(0), flag(_NEAR), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(array), build
+
+
+def _nothing(array: np.ndarray) -> None:
+    """`fetch` while numba is switched off."""
+
+
+fetch: Any = _nothing if config.DISABLE_JIT else _fetch  # type: ignore[attr-defined]  # made at run time
+"""Asks the memory for a contiguous array, to have it near when it is used soon; nothing else happens."""
 
 
 register_model(HandleType)(models.OpaqueModel)

@@ -51,6 +51,7 @@ class Layout:
         first = dict.fromkeys(Columns._fields, -1)
         for i, part in enumerate(config.observation):
             first[part] = sum(len(parts[before]) for before in config.observation[:i])
+        first["pools"] = len(parts["macro"]) + len(parts["broadcast"])
         self.columns = Columns(**first)
         self.rules = Rules(
             SHIELDS.index(config.shield), config.useful, self.grid.quantity_array, self.grid.n_price_levels

@@ -44,6 +44,7 @@ class Columns(NamedTuple):
     history: int
     broadcast: int
     macro: int
+    pools: int  # in the state, behind macro and broadcast
 
 
 class Answered(NamedTuple):
@@ -114,10 +115,33 @@ def open_window_with(
 ) -> None:
     """`open_window` with the caller's memory; `threads` is the observation if it has thread features, else scratch."""
     write_bounds_with(view, b, rules.shield, rules.useful, rules.n_price_levels, bounds, scratch)
-    first = max(0, columns.thread)
+    write_threads(view, b, columns, bounds, threads, observation, state)
+    write_shared(view, b, columns, bounds, observation, state)
+
+
+@lean
+def write_threads(
+    view: FactoryView,
+    b: int,
+    columns: Columns,
+    bounds: np.ndarray,
+    threads: np.ndarray,
+    observation: np.ndarray,
+    state: np.ndarray,
+) -> None:
+    """The part of `open_window_with` that is told of each thread, and its pools in the state."""
+    first, n = max(0, columns.thread), len(THREAD_FEATURES)
     write_thread_features(view, b, bounds, threads, first)
     if columns.history >= 0:
         write_history_features(view, b, observation, columns.history)
+    _pool(view.flags[b], threads, first, state[columns.pools : columns.pools + 2 * n])
+
+
+@lean
+def write_shared(
+    view: FactoryView, b: int, columns: Columns, bounds: np.ndarray, observation: np.ndarray, state: np.ndarray
+) -> None:
+    """The part of `open_window_with` that all threads share."""
     n_macro = write_macro(view, b, state, 0)
     n_shared = write_broadcast(view, b, bounds, state, n_macro)
     for k in range(bounds.shape[0]):
@@ -125,7 +149,6 @@ def open_window_with(
             copy(state, observation[k, columns.macro : columns.macro + n_macro])
         if columns.broadcast >= 0:
             copy(state[n_macro:], observation[k, columns.broadcast : columns.broadcast + n_shared - n_macro])
-    _pool(view.flags[b], threads, first, state[n_shared : n_shared + 2 * len(THREAD_FEATURES)])
 
 
 @inlined
@@ -145,7 +168,7 @@ def _pool(flags: np.ndarray, threads: np.ndarray, first: int, out: np.ndarray) -
             for i in range(n):
                 mean[i] += row[i]
             for i in range(n):
-                largest[i] = row[i] if row[i] > largest[i] else largest[i]
+                largest[i] = max(largest[i], row[i])
         n_alive += 1
     for i in range(n):
         mean[i] /= np.float32(max(1, n_alive))

@@ -22,7 +22,7 @@ GOES_ON = 3  # 1 if a round follows the present one
 HOPE = 4  # items that it can bring today at most, over everything that may still happen in it
 HAS_OFFER, OFFER_QUANTITY, OFFER_LEAD, OFFER_PRICE = 5, 6, 7, 8  # on the table
 SENT_QUANTITY, SENT_LEAD, SENT_PRICE = 9, 10, 11  # our last one
-NEW_QUANTITY, NEW_LEAD, NEW_PRICE = 12, 13, 14  # what our answer may bring (`settle` and the counters write it)
+NEW_QUANTITY, NEW_LEAD, NEW_PRICE = 12, 13, 14  # what our answer may bring (`settle` writes it)
 N_COLUMNS = 15
 
 # Rows of `Scratch.leads`, each by lead time.

@@ -156,13 +156,12 @@ def settle_with(
     limits = no_limits(f)
     n_buys, n_sales = 0, 0
     for k in range(action.shape[0]):
-        if not f.threads[k, ACTIVE]:
-            executed[k] = WAIT
-        elif note_contract(f, k, grid, action[k]) and _is_legal(f, k, grid, action[k]):
-            executed[k] = action[k]
-        else:
+        active = f.threads[k, ACTIVE] == 1
+        executed[k] = action[k] if active else WAIT
+        on_grid = note_contract(f, k, grid, executed[k])
+        if active and not (on_grid and _is_legal(f, k, grid, executed[k])):
             executed[k] = fit(f, k, grid, action[k], limits)
-        note_contract(f, k, grid, executed[k])
+            note_contract(f, k, grid, executed[k])
         reason[k] = OK if executed[k] == action[k] else ILLEGAL
         n_buys += executed[k] >= ACCEPT and f.threads[k, BUYS] == 1
         n_sales += executed[k] >= ACCEPT and f.threads[k, BUYS] == 0

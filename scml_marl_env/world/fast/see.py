@@ -3,7 +3,7 @@
 import numpy as np
 
 from scml_marl_env.features import LIMIT as FEATURE_LIMIT
-from scml_marl_env.kernels import lean
+from scml_marl_env.kernels import inlined, lean
 from scml_marl_env.view import (
     ALIVE,
     BALANCE,
@@ -26,6 +26,7 @@ from scml_marl_env.view import (
     EXOGENOUS_OUT_REVENUE,
     FIRST_MOVER,
     HAS_OFFER,
+    HISTORY_COLUMNS,
     INITIAL_BALANCE,
     IS_BUY,
     LAST_LEAD,
@@ -232,16 +233,22 @@ def _add_lot(view: FactoryView, b: int, quantity: int, price: int) -> None:
     view.ints[b, N_LOTS] = n + 1
 
 
+@inlined
+def side_of(t: Tables, w: int, f: int) -> int:
+    """The first column of factory `f`'s side of its threads: it makes the first offer in all of them, or in none."""
+    return at.SIDE if t.factory[w, f, at.FIRST_MOVER] else at.SIDE + at.SIDE_SIZE
+
+
 @lean
 def open_window(t: Tables, s: State, view: FactoryView, e: int, f: int) -> None:
     """Writes a window: the threads that wait for an answer of `f`, with the offers on the table (`AwiView.see`)."""
     w, b, first = s.world[e, at.ROW], s.factory[e, f, at.VIEW], s.world[e, at.IS_FIRST] == 1
+    own = side_of(t, w, f)
     for k in range(t.slot.shape[2]):
         i = t.slot[w, f, k]
         if i < 0:
             break
         flags, thread, state = view.flags[b, k], view.threads[b, k], s.thread[e, i]
-        own = at.SIDE + (0 if t.thread[w, i, at.FIRST] == f else at.SIDE_SIZE)
         asked = state[at.RUNNING] == 1 and (first or state[own + at.COLLECTED] > 0)
         flags[ON_TURN] = asked
         flags[HAS_OFFER] = asked and not first
@@ -269,16 +276,15 @@ def note_sent(view: FactoryView, b: int, k: int, quantity: int, lead: int, price
 
 @lean
 def _remember(view: FactoryView, b: int, k: int, by_me: int, lead: int, quantity: int, price: int) -> None:
-    history = view.history[b, k]
-    last = history.shape[0] - 1
+    numbers, n_offers, width = view.history[b, k].reshape(-1), view.history.shape[2], len(HISTORY_COLUMNS)
+    last = (n_offers - 1) * width
     if last < 0:
         return
-    for h in range(last):
-        for column in range(history.shape[1]):
-            history[h, column] = history[h + 1, column]
-    history[last, 0], history[last, 1], history[last, 2] = by_me, lead, quantity
-    history[last, 3], history[last, 4] = price, view.threads[b, k, ROUND]
-    view.threads[b, k, N_HISTORY] = min(view.threads[b, k, N_HISTORY] + 1, last + 1)
+    for i in range(last):
+        numbers[i] = numbers[i + width]
+    numbers[last], numbers[last + 1], numbers[last + 2] = by_me, lead, quantity
+    numbers[last + 3], numbers[last + 4] = price, view.threads[b, k, ROUND]
+    view.threads[b, k, N_HISTORY] = min(view.threads[b, k, N_HISTORY] + 1, n_offers)
 
 
 @lean

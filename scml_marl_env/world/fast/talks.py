@@ -226,12 +226,12 @@ def ask(t: Tables, s: State, view: FactoryView, tape: Tape, e: int, i: int, side
 def close_window(t: Tables, s: State, e: int, f: int) -> None:
     """All threads of a sync agent are answered: nothing is collected any more, and what got no answer ends."""
     w = s.world[e, ROW]
+    own = see.side_of(t, w, f)
     for k in range(t.slot.shape[2]):
         i = t.slot[w, f, k]
         if i < 0:
             break
         row = s.thread[e, i]
-        own = SIDE + (0 if t.thread[w, i, FIRST] == f else SIDE_SIZE)
         if not row[RUNNING]:
             continue
         row[own + COLLECTED] = row[own + WAITS] = 0
@@ -244,6 +244,7 @@ def close_window(t: Tables, s: State, e: int, f: int) -> None:
 def give_answers(t: Tables, s: State, view: FactoryView, e: int, f: int) -> None:
     """Hands the answers in `State.answer` to the threads of the window of factory `f`."""
     w, day, row = s.world[e, ROW], s.world[e, DAY], s.factory[e, f, VIEW]
+    own = see.side_of(t, w, f)
     for k in range(t.slot.shape[2]):
         i = t.slot[w, f, k]
         if i < 0:
@@ -251,7 +252,6 @@ def give_answers(t: Tables, s: State, view: FactoryView, e: int, f: int) -> None
         if not view.flags[row, k, see.ON_TURN]:
             continue
         view.flags[row, k, see.ON_TURN] = False
-        own = SIDE + (0 if t.thread[w, i, FIRST] == f else SIDE_SIZE)
         operation, quantity, lead, price = s.answer[e, k]
         if s.world[e, IS_FIRST] and operation != OFFER:
             operation = END
