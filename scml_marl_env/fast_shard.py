@@ -24,7 +24,6 @@ from scml_marl_env.layers.l1_factory import N_COLUMNS, N_LEAD_ROWS
 from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
 from scml_marl_env.layout import Layout
 from scml_marl_env.vector_worker import EMPTY_EPISODES, VectorArrays, episode_seed
-from scml_marl_env.windows import Rules
 from scml_marl_env.world.fast import columns as at
 from scml_marl_env.world.fast.fleet import Cast, Fleet
 
@@ -81,11 +80,8 @@ class FastShard:
             lane_features=np.zeros((n_lanes, n_slots, len(THREAD_FEATURES)), np.float32),
             lane_answers=np.zeros((n_lanes, 4, n_slots), np.int64),
         )
-        rules = Rules(
-            SHIELDS.index(config.shield), config.useful, layout.grid.quantity_array, layout.grid.n_price_levels
-        )
         settings = Settings(
-            handle(rules),
+            handle(layout.rules),
             layout.columns,
             config.reward == "potential",
             float(config.discount),
