@@ -147,7 +147,8 @@ class Book:
         """Times the calls by which SCML asks the agent for a decision, and counts those that raise."""
         from negmas.sao import SAOSyncController
 
-        together = isinstance(self.agent, SAOSyncController)
+        kind = type(self.agent)  # several competition agents are sync by name but answer thread by thread
+        together = all(getattr(kind, name) is getattr(SAOSyncController, name, None) for name in ("propose", "respond"))
         for name in ("first_proposals", "counter_all") if together else ("propose", "respond"):
             setattr(self.agent, name, self._watched(getattr(self.agent, name)))
 

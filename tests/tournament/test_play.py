@@ -72,6 +72,14 @@ def test_the_shield_stands_before_the_agent():
     assert sum(count for seat in seats for name, count in seat.extra.items() if name != "shield_ok") > 0
 
 
+def test_decisions_are_counted_where_they_are_made():
+    by_thread, together = (
+        play(played, jobs(played)[0]).seats
+        for played in (tournament("tests.tournament.troublemakers:SyncByName"), tournament("sync-random"))
+    )
+    assert all(seat.measures["windows"] > 0 for seat in (*by_thread, *together))
+
+
 def test_a_world_repeats():
     played = tournament("sync-random")
     (job,) = jobs(played)

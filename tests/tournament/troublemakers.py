@@ -7,7 +7,8 @@ import signal
 import time
 
 import numpy as np
-from scml.std.agents import GreedyStdAgent
+from negmas.sao import ResponseType
+from scml.std.agents import GreedyStdAgent, SyncRandomStdAgent
 
 
 class Raises(GreedyStdAgent):
@@ -90,6 +91,20 @@ class Draws(GreedyStdAgent):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.luck = random.random() + np.random.random()
+
+
+class SyncByName(SyncRandomStdAgent):
+    """Answers thread by thread, as several competition agents do."""
+
+    def propose(self, *args, **kwargs):
+        return self.sample_outcome()
+
+    def respond(self, *args, **kwargs):
+        return ResponseType.REJECT_OFFER
+
+    def sample_outcome(self):
+        issue = self.awi.current_output_issues or self.awi.current_input_issues
+        return (1, self.awi.current_step, issue[2].max_value)
 
 
 class Reports(GreedyStdAgent):
