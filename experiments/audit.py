@@ -28,11 +28,10 @@ from about import about
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from run import read_option
 
 from scml_marl_env.audit.play import SeatAudit, play
 from scml_marl_env.audit.rates import LEVELS, Rate, gains, rates
-from scml_marl_env.config import EnvConfig
+from scml_marl_env.config import EnvConfig, read_options
 from scml_marl_env.registry import config_of
 from scml_marl_env.tournament.competitors import competitors
 
@@ -66,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     if not config.agents or config.worlds < 1 or config.workers < 1:
         raise SystemExit("Name at least one agent, and ask for at least one world and one worker.")
     try:
-        worlds = config_of(config.env, **dict(read_option(text) for text in config.env_options))
+        worlds = config_of(config.env, **read_options(config.env_options))
         competitors(config.agents, worlds.track)
     except (ValueError, TypeError, ModuleNotFoundError) as error:
         raise SystemExit(str(error)) from error

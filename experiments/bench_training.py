@@ -37,7 +37,7 @@ from bench import write_rows
 from bench_training_worlds import SyntheticEnv
 from rich.console import Console
 from rich.table import Table
-from run import read_option
+from run import options_of
 from torch import nn
 
 from algorithms.buffer import RolloutBuffer
@@ -134,7 +134,7 @@ def make_env(config: TrainingBenchConfig) -> VectorEnv:
     else:
         import scml_marl_env
 
-        options = dict(read_option(text) for text in config.env_options)
+        options = options_of(config.env_options)
         env = scml_marl_env.make_vector(config.env, n_worlds=config.n_worlds, seed=config.seed, **options)
     env.reset(config.seed)
     return env

@@ -11,7 +11,6 @@ The folder `--out` receives tournament.json, worlds.jsonl (a line for each world
 after an interruption), report.json, worlds.csv, table.md, report.png and report.html.
 """
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from about import about
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from scml_marl_env.config import read_options
 from scml_marl_env.registry import config_of
 from scml_marl_env.tournament.backends import backend
 from scml_marl_env.tournament.competitors import competitors
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def make(config: EvaluateConfig) -> Tournament:
     """The tournament of the flags."""
-    options = dict(parse(option) for option in config.env_options)
+    options = read_options(config.env_options)
     track = config_of(config.env, **options).track
     return Tournament(
         env=config.env,
@@ -119,17 +119,6 @@ def make(config: EvaluateConfig) -> Tournament:
         seed=config.seed,
         fractional_prices=config.fractional_prices,
     )
-
-
-def parse(option: str) -> tuple[str, Any]:
-    """The name and the value of "name=value"."""
-    name, is_pair, value = option.partition("=")
-    if not is_pair:
-        raise ValueError(f"Options are written key=value, got {option!r}.")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 def play(tournament: Tournament, config: EvaluateConfig, where: Any, console: Console) -> list[WorldRecord]:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -143,7 +144,7 @@ def parse(argv: list[str]) -> RunConfig:
 
 def make_env(config: RunConfig, seed: int, n_worlds: int | None, evaluates: bool = False) -> VectorEnv:
     """Returns the vector environment; scml_marl_env is imported only if one of its ids is asked for."""
-    options = dict(read_option(text) for text in config.env.env_options)
+    options = options_of(config.env.env_options)
     if ":" not in config.env.env:
         return make_scml_env(config.env, seed, n_worlds, evaluates, options)
     constructor = parallel_env(config.env.env)
@@ -203,15 +204,12 @@ def make_learner(config: RunConfig, shapes: Shapes) -> PPO:
     return MAPPO(shapes, config.ppo, config.seed, config.device, config.critic_sees)
 
 
-def read_option(text: str) -> tuple[str, Any]:
-    """Returns (key, value) of "key=value"."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SystemExit(f"--env-options takes key=value, got {text!r}.")
+def options_of(texts: Iterable[str]) -> dict[str, Any]:
+    """Returns the options of a command line, or ends the program with what is wrong with them."""
     try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
+        return read_options(texts)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
 
 
 def describe(scores: dict[str, Any]) -> str:

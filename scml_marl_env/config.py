@@ -1,7 +1,8 @@
 """EnvConfig: everything that decides what an environment is. One frozen dataclass; ids differ by config only."""
 
 import difflib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -219,6 +220,24 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in known:
             raise TypeError(f"Unknown option {name!r}{_nearest(name, known)}")
+
+
+def read_options(texts: Iterable[str]) -> dict[str, Any]:
+    """Options as a command line gives them, "key=value", the values read as JSON where they are JSON.
+
+    Raises:
+        ValueError: for a text without a key.
+    """
+    options = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"Options are written key=value, got {text!r}.")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options
 
 
 def _nearest(word: Any, known: Any) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from scml_marl_env.actions import ACCEPT, END, OFFER
+from scml_marl_env.config import read_options
 from scml_marl_env.world.fast.tables import static_of
 from scml_marl_env.world.parity import compare
 
@@ -252,15 +253,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.out is not None and args.out.is_dir():
         parser.error(f"--out names the file of the trace, {args.out} is a folder; try {args.out / 'episode.json.gz'}.")
-    options = {}
-    for text in args.option:
-        key, equals, value = text.partition("=")
-        if not equals:
-            parser.error(f"--option takes key=value, got {text!r}.")
-        try:
-            options[key] = json.loads(value)
-        except json.JSONDecodeError:
-            options[key] = value
+    try:
+        options = read_options(args.option)
+    except ValueError as error:
+        parser.error(str(error))
     trace = record_episode(args.env, args.seed, args.policy_seed, **options)
     if args.out is not None:
         args.out.write_bytes(gzip.compress(json.dumps(trace, separators=(",", ":")).encode(), mtime=0))

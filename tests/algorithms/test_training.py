@@ -79,10 +79,10 @@ def test_config_survives_json():
 
 
 def test_options_are_json_or_text():
-    assert run.read_option("N=3") == ("N", 3) and run.read_option("a.b=null") == ("a.b", None)
-    assert run.read_option("engine=fast") == ("engine", "fast")
-    with pytest.raises(SystemExit, match="key=value"):
-        run.read_option("N")
+    assert run.options_of(["N=3", "a.b=null", "engine=fast"]) == {"N": 3, "a.b": None, "engine": "fast"}
+    for bad in ("N", "=3"):
+        with pytest.raises(SystemExit, match="key=value"):
+            run.options_of([bad])
 
 
 def test_an_undocumented_metric_is_refused(tmp_path):
