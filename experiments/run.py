@@ -206,6 +206,8 @@ def make_learner(config: RunConfig, shapes: Shapes) -> PPO:
 
 def options_of(texts: Iterable[str]) -> dict[str, Any]:
     """Returns the options of a command line, or ends the program with what is wrong with them."""
+    from scml_marl_env.config import read_options
+
     try:
         return read_options(texts)
     except ValueError as error:
