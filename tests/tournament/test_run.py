@@ -92,13 +92,13 @@ def test_the_hash_seed_of_the_caller_does_not_matter(alone, tmp_path):
     ("kind", "error"),
     [
         ("Raises", "exception: "),
-        ("Hangs", "timeout: not done within 20 seconds"),
+        ("Hangs", "timeout: not done within 10 seconds"),
         ("Dies", "death: its process ended with exit code 3"),
     ],
 )
 @pytest.mark.parametrize("name", ["serial", pytest.param("loky", marks=pytest.mark.slow)])
 def test_a_failing_world_is_reported_and_the_others_are_played(name, kind, error, tmp_path, importable):
-    records = run(tournament(trouble(kind), worlds=1), tmp_path, backend(name, 2), time_limit=20)
+    records = run(tournament(trouble(kind), worlds=1), tmp_path, backend(name, 2), time_limit=10)
     good, bad = records
     assert good.error is None and bad.error.startswith(error) and bad.seats == ()
     if kind == "Raises":
