@@ -7,6 +7,8 @@ the backend, on its workers, or on which worlds they played before.
 import math
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
@@ -89,7 +91,7 @@ class Loky:
         import loky
 
         return loky.ProcessPoolExecutor(
-            max_workers=self.workers, env=_ENVIRONMENT, timeout=None, initializer=_forget_loky
+            max_workers=self.workers, env=_ENVIRONMENT, timeout=None, initializer=_begin_worker
         )
 
 
@@ -136,9 +138,17 @@ class Ray:
                 ray.shutdown()
 
 
-def _forget_loky() -> None:
-    """A loky worker's own way of starting processes is unknown to the processes that `isolate` forks."""
+def _begin_worker() -> None:
+    """Readies a loky worker: its own way of starting processes is unknown to those that `isolate` forks, and it would
+    outlive a parent that is killed."""
     multiprocessing.set_start_method("forkserver", force=True)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _call(call: Callable[[Any], Any], job: Any) -> Any:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scml_marl_env.tournament.backends import BACKENDS, Serial, backend
@@ -161,6 +162,23 @@ def test_an_interrupted_tournament_goes_on_to_the_same_end(alone, tmp_path):
     lines = (tmp_path / "worlds.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["key"] for line in lines) == sorted(record.key for record in records)
     assert len(again) == len(records)
+
+
+def test_a_killed_tournament_leaves_no_process(tmp_path):
+    code = (
+        "import sys, pathlib; from tests.tournament.test_run import *; "
+        "run(tournament(worlds=1000), pathlib.Path(sys.argv[1]), backend('loky', 2))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
+    while len(read(tmp_path)) < 3:
+        time.sleep(0.1)
+        assert process.poll() is None, "it should not be done yet"
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert len(started) >= 4  # two workers, and two servers that fork the worlds
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, left = psutil.wait_procs(started, timeout=20)
+    assert left == []
 
 
 def test_a_finished_tournament_plays_nothing(alone, tmp_path):
