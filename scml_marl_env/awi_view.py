@@ -22,6 +22,24 @@ class Deal(NamedTuple):
     price: int
 
 
+def partners_of(awi: Any) -> tuple[list[str], list[str]]:
+    """Suppliers and consumers of a factory, without the system, which is no partner of a thread."""
+    return (
+        [] if awi.is_first_level else list(awi.my_suppliers),
+        [] if awi.is_last_level else list(awi.my_consumers),
+    )
+
+
+def partner_count(awi: Any) -> int:
+    """Threads that the factory can have."""
+    return sum(map(len, partners_of(awi)))
+
+
+def is_conserving(awi: Any) -> bool:
+    """Does production consume stock in the agent's world? Official worlds do not say so, and it does not."""
+    return bool(getattr(awi._world, "conserving", False))
+
+
 class AwiView:
     """Keeps one row of a `FactoryView` up to date from the AWI and the callbacks of one agent.
 
@@ -32,8 +50,7 @@ class AwiView:
         self.awi = awi
         self.view = view
         self.row = row
-        suppliers = [] if awi.is_first_level else list(awi.my_suppliers)
-        consumers = [] if awi.is_last_level else list(awi.my_consumers)
+        suppliers, consumers = partners_of(awi)
         self.partners: list[str] = suppliers + consumers
         self.slot = {partner: k for k, partner in enumerate(self.partners)}
         self._is_buy = np.zeros(len(self.partners), bool)

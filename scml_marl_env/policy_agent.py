@@ -9,7 +9,7 @@ import numpy as np
 
 from scml_marl_env.actions import CAN_END, END, OFFER, WAIT, ActionGrid
 from scml_marl_env.agent import WindowAgent
-from scml_marl_env.awi_view import AwiView
+from scml_marl_env.awi_view import AwiView, is_conserving, partner_count
 from scml_marl_env.handles import handle
 from scml_marl_env.layout import Layout
 from scml_marl_env.policy import check_columns, config_of_policy, load_policy
@@ -70,10 +70,7 @@ class PolicyAgent(WindowAgent):
         layout = Layout(config_of_policy(self.policy, "oneshot" if awi.is_perishable else "std"))
         check_columns(self.policy, layout.observation_names)
         self._layout = layout
-        n_partners = (0 if awi.is_first_level else len(awi.my_suppliers)) + (
-            0 if awi.is_last_level else len(awi.my_consumers)
-        )
-        n_slots = max(layout.n_slots, n_partners)
+        n_slots = max(layout.n_slots, partner_count(awi))
         view = empty_view(1, n_slots, layout.config.horizon + 1, layout.config.history)
         self._view = handle(view)
         self._observation = np.zeros((n_slots, len(layout.observation_names)), np.float32)
@@ -82,8 +79,8 @@ class PolicyAgent(WindowAgent):
         self._answered = new_answered(n_slots)
         self._no_priority = np.zeros(n_slots)
         self.rng = np.random.default_rng([self._seed, _place(self.id, awi)])
-        conserving = getattr(awi._world, "conserving", False) if self._conserving is None else self._conserving
-        return AwiView(awi, view, 0, bool(conserving))
+        conserving = is_conserving(awi) if self._conserving is None else self._conserving
+        return AwiView(awi, view, 0, conserving)
 
     def before_step(self) -> None:
         if not hasattr(self, "book"):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from scml_marl_env.agent import WindowAgent
-from scml_marl_env.awi_view import AwiView
+from scml_marl_env.awi_view import AwiView, is_conserving, partner_count
 from scml_marl_env.view import empty_view
 from scml_marl_env.world.engine import Answer
 from scml_marl_env.world.fast import prudence
@@ -52,12 +52,10 @@ class PrudentAgent(WindowAgent):
 
     def open_book(self) -> AwiView:
         awi = self.awi
-        n_partners = (0 if awi.is_first_level else len(awi.my_suppliers)) + (
-            0 if awi.is_last_level else len(awi.my_consumers)
-        )
-        conserving = getattr(awi._world, "conserving", False) if self._conserving is None else self._conserving
+        n_partners = partner_count(awi)
+        conserving = is_conserving(awi) if self._conserving is None else self._conserving
         self._answers_of = np.zeros((n_partners, 4), np.int64)
-        return AwiView(awi, empty_view(1, n_partners, awi.horizon + 1, 0), 0, bool(conserving))
+        return AwiView(awi, empty_view(1, n_partners, awi.horizon + 1, 0), 0, conserving)
 
     def decide(self) -> Mapping[int, Answer]:
         view, answers = self.book.view, self._answers_of

@@ -15,7 +15,7 @@ from negmas.sao import ResponseType
 from scml.oneshot.agent import OneShotAgent
 
 from scml_marl_env.actions import ACCEPT, END, OFFER, WAIT
-from scml_marl_env.awi_view import AwiView
+from scml_marl_env.awi_view import AwiView, is_conserving, partner_count
 from scml_marl_env.view import FactoryView, empty_view
 
 _ENDS = (ResponseType.END_NEGOTIATION, ResponseType.LEAVE)
@@ -40,11 +40,8 @@ class Tap:
     def __init__(self, agent: Any) -> None:
         self.agent = agent
         awi = agent._awi  # the agent's own property may correct what it reads
-        n_partners = (0 if awi.is_first_level else len(awi.my_suppliers)) + (
-            0 if awi.is_last_level else len(awi.my_consumers)
-        )
-        self.view: FactoryView = empty_view(1, max(1, n_partners), awi.horizon + 1, 0)
-        self.book = AwiView(awi, self.view, 0, bool(getattr(awi._world, "conserving", False)))
+        self.view: FactoryView = empty_view(1, max(1, partner_count(awi)), awi.horizon + 1, 0)
+        self.book = AwiView(awi, self.view, 0, is_conserving(awi))
 
     def start_day(self) -> None:
         """The day's negotiations exist, none has begun."""
