@@ -19,10 +19,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import loky
 import tyro
 from about import about
 from rich.console import Console
@@ -33,7 +33,9 @@ from scml_marl_env.audit.play import SeatAudit, play
 from scml_marl_env.audit.rates import LEVELS, Rate, gains, rates
 from scml_marl_env.config import EnvConfig, read_options
 from scml_marl_env.registry import config_of
+from scml_marl_env.tournament.backends import WorkerLost, backend
 from scml_marl_env.tournament.competitors import competitors
+from scml_marl_env.tournament.isolate import Lost, isolated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +79,14 @@ def main(argv: list[str] | None = None) -> int:
             failures.append({"agent": name, "world_seed": seed, "error": played})
         else:
             seats[name] += played
+    for played in seats.values():
+        played.sort(key=lambda seat: (seat.world_seed, seat.index))
     console = Console(width=None if sys.stdout.isatty() else 160)
     for level in LEVELS:
         if any(seat.level == level for played in seats.values() for seat in played) or level == "all":
             console.print(table(seats, level))
     for failure in failures:
-        console.print(f"failed: {failure}")
+        console.print(f"failed: {failure}", markup=False)
     if config.out is not None:
         _write(config, seats, failures, time.perf_counter() - start)
     return 1 if failures else 0
@@ -91,11 +95,18 @@ def main(argv: list[str] | None = None) -> int:
 def _play_all(config: AuditConfig, worlds: EnvConfig) -> Iterator[tuple[str, int, list[SeatAudit] | str]]:
     """(agent, world seed, its seats or what went wrong), as they are played."""
     jobs = [(name, config.seed + i) for i in range(config.worlds) for name in config.agents]
-    with loky.ProcessPoolExecutor(config.workers, env={"PYTHONHASHSEED": "0"}) as pool:
-        asked = [pool.submit(play, worlds, name, seed, config.seats) for name, seed in jobs]
-        for (name, seed), answer in zip(jobs, asked, strict=True):
-            error = answer.exception()
-            yield name, seed, answer.result() if error is None else f"{type(error).__name__}: {error}"
+    played = backend("loky", config.workers).run(partial(play_job, worlds, config.seats), jobs)
+    for (name, seed), result in played:
+        yield name, seed, f"death: {result}" if isinstance(result, WorkerLost) else result
+
+
+def play_job(worlds: EnvConfig, seats: str, job: tuple[str, int]) -> list[SeatAudit] | str:
+    """The seats of an agent in a world, which is played in a process of its own, or what went wrong."""
+    name, seed = job
+    try:
+        return isolated(partial(play, worlds, name, seats=seats), seed)
+    except Lost as error:
+        return str(error)
 
 
 def table(seats: dict[str, list[SeatAudit]], level: str) -> Table:

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from scml_marl_env import champions
 from scml_marl_env.champions import Champion
+from scml_marl_env.config import TRACKS
 from scml_marl_env.tournament.backends import backend
 from scml_marl_env.tournament.competitors import Competitor
 from scml_marl_env.tournament.plan import Job, Tournament, jobs
@@ -102,6 +103,9 @@ def main(argv: list[str] | None = None) -> int:
     """Plays every agent, prints and writes the table."""
     arguments = sys.argv[1:] if argv is None else argv
     config = tyro.cli(ChampionsConfig, args=arguments, description=__doc__)
+    unknown = sorted(set(config.tracks) - set(TRACKS))
+    if unknown or not config.tracks:
+        raise SystemExit(f"No track {', '.join(unknown)}; there are {', '.join(TRACKS)}.")
     entries = [
         Entry(champion, prices, config)
         for champion in champions.ALL

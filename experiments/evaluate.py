@@ -84,7 +84,10 @@ def main(argv: list[str] | None = None) -> int:
     if config.league:
         from scml_marl_env.tournament.league import play_league, print_league
 
-        print_league(play_league(tournament, config.out, config.workers), console)
+        try:
+            print_league(play_league(tournament, config.out, config.workers), console)
+        except (ValueError, ModuleNotFoundError) as error:
+            raise SystemExit(str(error)) from None
         return 0
     try:
         where = backend(config.backend, config.workers, config.address)

@@ -74,6 +74,11 @@ def main(argv: list[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=140)
     where, end = backend("loky", config.workers), time.monotonic() + 60 * config.minutes
     worlds = {name: _there(config.out / name) for name in config.boards}
+    try:
+        for name in config.boards:
+            tournament(name, 1, config.policies)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise SystemExit(str(error)) from None
     while time.monotonic() < end:
         name = min(worlds, key=lambda board: worlds[board])
         worlds[name] += config.step

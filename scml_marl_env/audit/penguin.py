@@ -19,15 +19,11 @@ from typing import Any
 import numpy as np
 from scml.oneshot.common import QUANTITY, TIME, UNIT_PRICE
 
+from scml_marl_env import champions
 from scml_marl_env.audit.shield import shielded
 
-try:
-    from scml_agents.scml2024.standard.team_penguin import PenguinAgent
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "The PenguinAgents of the audit need the package scml-agents, which is not installed. Install it without its "
-        "gigabytes of dependencies: pip install --no-deps scml-agents"
-    ) from error
+champions.check_installed(champions.named("penguin", "std"))
+from scml_agents.scml2024.standard.team_penguin import PenguinAgent  # noqa: E402
 
 __all__ = [
     "PenguinAgent",

@@ -41,7 +41,7 @@ def isolated(
         function: importable, and not from the script that runs.
         argument: of it.
         time_limit: seconds of wall-clock time, after which the process is killed; None waits for ever.
-        imports: further modules to import once for all calls. Only the first call in a process decides.
+        imports: further modules to import once for all calls. Only the call that starts the server decides.
 
     Raises:
         Lost: if the function raised, took too long, or its process died.
@@ -72,17 +72,16 @@ def _server(imports: tuple[str, ...]) -> Any:
     from multiprocessing import forkserver
 
     context = multiprocessing.get_context("forkserver")
-    if forkserver._forkserver._forkserver_pid is None:  # type: ignore[attr-defined]
-        context.set_forkserver_preload([*_READY, *imports])
-        before = os.environ.get("PYTHONHASHSEED")
-        os.environ["PYTHONHASHSEED"] = HASH_SEED
-        try:
-            forkserver.ensure_running()
-        finally:
-            if before is None:
-                del os.environ["PYTHONHASHSEED"]
-            else:
-                os.environ["PYTHONHASHSEED"] = before
+    context.set_forkserver_preload([*_READY, *imports])
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = HASH_SEED
+    try:
+        forkserver.ensure_running()  # starts one unless one is alive
+    finally:
+        if before is None:
+            del os.environ["PYTHONHASHSEED"]
+        else:
+            os.environ["PYTHONHASHSEED"] = before
     return context
 
 
