@@ -1,0 +1,296 @@
+"""Decision Transformers in play: they remember what was seen, done and earned, and aim at a return."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from algorithms.interface import VectorEnv
+from algorithms.policy import one_thread
+from algorithms.stream_actor import DONE, N_CONDITIONS, RETURN, SEEN, StreamActor, pooled
+from algorithms.transformer import Cache
+
+
+class Targets(Protocol):
+    """Says which return a factory is to aim at."""
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Returns float64 (n,), for what threads of n factories see at their first decision, float32 (n, D)."""
+
+
+class Recollection:
+    """What a Decision Transformer remembers of G factories with K slots each, all of which it plays.
+
+    Its answers are those that the network gives to the whole streams so far (`StreamActor.forward`), up to rounding.
+    A target return is lowered by each reward, as returns-to-go are in the data.
+
+    Attributes:
+        goal: float32 (G, 4), priority: float32 (G, K): from the layers above, zero where there are none.
+        to_go: float64 (G,), what each factory is to earn from now on; NaN before its first decision.
+    """
+
+    def __init__(self, actor: StreamActor, targets: Targets, n_factories: int, n_slots: int) -> None:
+        """Starts with nothing to remember."""
+        g, k = n_factories, n_slots
+        self._actor, self._targets, self._k = actor, targets, k
+        self._by_thread = actor.config.tokens == "thread"
+        n_streams = g * k if self._by_thread else g
+        with torch.inference_mode():
+            self._cache = Cache(actor.transformer, n_streams)
+        self._step = np.zeros(n_streams, np.int64)  # of the stream's next decision
+        self._action, self._acted = np.zeros((g, k), np.int64), np.zeros((g, k), bool)
+        self._seen = torch.zeros(0 if self._by_thread else g * k, actor.config.width)
+        self.goal, self.priority = np.zeros((g, N_CONDITIONS - 1), np.float32), np.zeros((g, k), np.float32)
+        self.to_go = np.full(g, np.nan)
+
+    @torch.inference_mode()
+    def act(
+        self,
+        factories: np.ndarray,
+        slots: np.ndarray,
+        observation: np.ndarray,
+        bounds: np.ndarray,
+        rng: np.random.Generator,
+        greedy: bool = False,
+    ) -> np.ndarray:
+        """Returns int64 (n,), legal actions of threads that answer now; each factory's are one window.
+
+        Args:
+            factories, slots: int64 (n,), who they are; those of a factory one after the other, each slot once.
+            observation: float32 (n, D).  bounds: int32 (n, M).
+            rng: the only source of chance; not read where `greedy`.
+            greedy: the most probable choice of each head instead of a drawn one.
+        """
+        if not len(factories):
+            return np.zeros(0, np.int64)
+        with one_thread():
+            self._aim(factories, observation)
+            condition = np.column_stack([self.goal[factories], self.priority[factories, slots]])
+            seen = self._actor.look(
+                torch.from_numpy(observation), torch.from_numpy(condition) if condition.any() else None
+            )
+            features = (self._of_threads if self._by_thread else self._of_windows)(factories, slots, seen)
+
+            def uniform(n: int) -> Tensor:
+                return torch.from_numpy(rng.random(n, dtype=np.float32))
+
+            action = self._actor.head.sample(features, torch.from_numpy(bounds), uniform, greedy)[0].numpy()
+        self.note(factories, slots, action)
+        return action
+
+    def note(self, factories: np.ndarray, slots: np.ndarray, action: np.ndarray) -> None:
+        """Takes int64 (n,) for the last answers of threads: what was carried out may differ from what was chosen."""
+        self._action[factories, slots] = action
+
+    def earn(self, reward: np.ndarray, elapsed: np.ndarray) -> None:
+        """Lowers the targets by what the factories have earned, float (G,), during the time that passed, float (G,)."""
+        self.to_go = (self.to_go - reward) / self._actor.config.gamma ** np.asarray(elapsed, np.float64)
+
+    def forget(self, factories: np.ndarray) -> None:
+        """Starts factories, int64 (n,), anew."""
+        streams = (factories[:, None] * self._k + np.arange(self._k)).ravel() if self._by_thread else factories
+        with torch.inference_mode():
+            self._cache.forget(streams)
+        self._step[streams] = 0
+        self._acted[factories] = False
+        self.to_go[factories] = np.nan
+
+    def _aim(self, factories: np.ndarray, observation: np.ndarray) -> None:
+        """Sets the targets of factories that have none yet."""
+        fresh, row = np.unique(factories, return_index=True)
+        new = np.isnan(self.to_go[fresh])
+        if new.any():
+            self.to_go[fresh[new]] = self._targets(observation[row[new]])
+
+    def _of_threads(self, factories: np.ndarray, slots: np.ndarray, seen: Tensor) -> Tensor:
+        streams, before = factories * self._k + slots, self._acted[factories, slots]
+        done = self._actor.did(torch.from_numpy(self._action[factories, slots]))
+        became = self._append(streams, factories, done, seen, before)
+        self._acted[factories, slots] = True
+        return became
+
+    def _of_windows(self, factories: np.ndarray, slots: np.ndarray, seen: Tensor) -> Tensor:
+        windows, at = np.unique(factories, return_inverse=True)
+        n = len(windows)
+        old, old_slots = np.nonzero(self._acted[windows])  # the threads of each factory's last window
+        rows = torch.from_numpy(windows[old] * self._k + old_slots)
+        action = torch.from_numpy(self._action[windows[old], old_slots])
+        done = self._actor.answers(self._seen[rows], action, torch.from_numpy(old), n)
+        now = self._actor.pool_seen(pooled(seen, torch.from_numpy(at), n))
+        self._append(windows, windows, done, now, self._acted[windows].any(1))
+        self._acted[windows] = False
+        self._acted[factories, slots] = True
+        self._seen[torch.from_numpy(factories * self._k + slots)] = seen
+        position = (self._step[factories] - 1) * 3 + SEEN
+        return self._cache.read(seen, torch.from_numpy(factories), torch.from_numpy(position))
+
+    def _append(
+        self, streams: np.ndarray, factories: np.ndarray, done: Tensor, now: Tensor, before: np.ndarray
+    ) -> Tensor:
+        """Adds each stream's last answer, where there is one, and its present step up to what is seen."""
+        aim = self._actor.aim_at(torch.from_numpy(self.to_go[factories]))
+        tokens = torch.stack([done, aim, now], 1) + self._actor.kind[[DONE, RETURN, SEEN]]
+        step = self._step[streams]
+        position = step[:, None] * 3 + np.array([DONE - 3, RETURN, SEEN])
+        there = np.ones(position.shape, bool)
+        there[:, 0] = before
+        self._step[streams] = step + 1
+        streams, position, there = (torch.from_numpy(x) for x in (streams, position, there))
+        return self._cache.append(streams, tokens, position, there)
+
+
+class FactoryMemory:
+    """The memory of one factory in one episode, as the env package asks for it."""
+
+    def __init__(self, recollection: Recollection) -> None:
+        """Wraps a recollection of one factory."""
+        self.recollection = recollection
+
+    def act(
+        self,
+        slots: np.ndarray,
+        observation: np.ndarray,
+        bounds: np.ndarray,
+        reward: float,
+        elapsed: float,
+        rng: np.random.Generator,
+        greedy: bool = False,
+    ) -> np.ndarray:
+        """Returns int64 (n,), legal actions of the threads `slots` int64 (n,) that answer now.
+
+        Args:
+            slots: which threads.
+            observation: float32 (n, D).  bounds: int32 (n, M).
+            reward, elapsed: what the factory got since its last window, and the time since; 0 at its first.
+            rng, greedy: see `Recollection.act`.
+        """
+        self.recollection.earn(np.array([reward]), np.array([elapsed]))
+        return self.recollection.act(np.zeros(len(slots), np.int64), slots, observation, bounds, rng, greedy)
+
+    def executed(self, slots: np.ndarray, action: np.ndarray) -> None:
+        """Takes what was carried out of the last answers of `slots`, int64 (n,)."""
+        self.recollection.note(np.zeros(len(slots), np.int64), slots, action)
+
+
+class WorldsPlayer:
+    """Plays every team of a vector environment, with a memory of each: `act` before each step, `receive` after it."""
+
+    def __init__(self, actor: StreamActor, targets: Targets, env: VectorEnv) -> None:
+        """Starts with nothing to remember; the environment is to be reset."""
+        self._k = env.n_agents // env.n_teams
+        self.recollection = Recollection(actor, targets, env.n_worlds * env.n_teams, self._k)
+        self._waiting: tuple[np.ndarray, ...] | None = None
+
+    def act(self, env: VectorEnv, rows: np.ndarray, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
+        """Returns int64 (n,) for the agents of bool (E, N) `rows` that decide now."""
+        world, agent = np.nonzero(rows)
+        factories, slots = world * env.n_teams + agent // self._k, agent % self._k
+        self._waiting = (world, agent, factories, slots)
+        return self.recollection.act(factories, slots, env.observation[rows], env.bounds[rows], rng, greedy)
+
+    def act_all(self, env: VectorEnv, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
+        """Returns int64 (E, N) for a whole vector environment, 0 where an agent is not active."""
+        action = np.zeros(env.active.shape, np.int64)
+        action[env.active] = self.act(env, env.active, rng, greedy)
+        return action
+
+    def receive(self, env: VectorEnv) -> None:
+        """Takes in what the last step did and brought, and forgets episodes that ended with it."""
+        if self._waiting is not None:
+            world, agent, factories, slots = self._waiting
+            self.recollection.note(factories, slots, env.executed[world, agent])
+            self._waiting = None
+        self.recollection.earn(env.reward.ravel(), env.elapsed.ravel())
+        self.recollection.forget(np.flatnonzero((env.terminated | env.truncated).ravel()))
+
+
+class DecisionTransformerPolicy:
+    """A trained Decision Transformer, which plays with a memory: `start` one for a factory, or a `player` of many.
+
+    Attributes:
+        target_return: what a factory is to earn in an episode, in units of reward; None for the quantile's.
+        target_quantile: the same as a quantile of the returns of episodes in the data, of the factory's kind.
+    """
+
+    def __init__(
+        self,
+        actor: StreamActor,
+        observation_names: Sequence[str],
+        config: dict[str, Any],
+        target_return: float | None = None,
+        target_quantile: float | None = None,
+    ) -> None:
+        """Wraps an actor.
+
+        Args:
+            actor: used where it is, so a learner's policy follows the learner.
+            observation_names: columns that it sees.
+            config: of the checkpoint; "targets" as `targets_of` writes them.
+            target_return, target_quantile: at most one; by default the checkpoint's quantile.
+        """
+        if target_return is not None and target_quantile is not None:
+            raise ValueError("Say target_return or target_quantile, not both.")
+        self.actor, self.observation_names, self.config = actor, list(observation_names), config
+        known = config.get("targets", {"default": 0.9, "quantiles": {"": [0.0, 0.0]}})
+        self.target_return = target_return
+        self.target_quantile = known["default"] if target_quantile is None else target_quantile
+        if not 0 <= self.target_quantile <= 1:
+            raise ValueError(f"A target quantile lies in [0, 1], got {self.target_quantile}.")
+        self._quantiles: dict[str, list[float]] = known["quantiles"]
+
+    def aiming(
+        self, target_return: float | None = None, target_quantile: float | None = None
+    ) -> "DecisionTransformerPolicy":
+        """Returns the same policy with another aim."""
+        return type(self)(self.actor, self.observation_names, self.config, target_return, target_quantile)
+
+    def start(self, n_slots: int, rng: np.random.Generator) -> FactoryMemory:
+        """Returns an empty memory of a factory with at most `n_slots` threads, for one episode."""
+        return FactoryMemory(Recollection(self.actor, self.targets, 1, n_slots))
+
+    def player(self, env: VectorEnv) -> WorldsPlayer:
+        """Returns what plays all teams of a vector environment from its next reset on."""
+        return WorldsPlayer(self.actor, self.targets, env)
+
+    def act(
+        self, observation: np.ndarray, bounds: np.ndarray, rng: np.random.Generator, greedy: bool = False
+    ) -> np.ndarray:
+        """Returns int64 (n,): what each row would be answered as the first decision of an episode, alone."""
+        n = len(observation)
+        memory = Recollection(self.actor, self.targets, max(n, 1), 1)
+        return memory.act(np.arange(n), np.zeros(n, np.int64), observation, bounds, rng, greedy)
+
+    def targets(self, observation: np.ndarray) -> np.ndarray:
+        """Returns float64 (n,), what factories aim at whose threads see float32 (n, D) at first."""
+        if self.target_return is not None:
+            return np.full(len(observation), float(self.target_return))
+        aims = np.full(len(observation), self._at_quantile(""))
+        for kind in self._quantiles:
+            if kind in self.observation_names:
+                aims[observation[:, self.observation_names.index(kind)] > 0.5] = self._at_quantile(kind)
+        return aims
+
+    def _at_quantile(self, kind: str) -> float:
+        values = self._quantiles[kind]
+        return float(np.interp(self.target_quantile, np.linspace(0, 1, len(values)), values))
+
+
+def targets_of(
+    returns: np.ndarray, observation: np.ndarray, names: Sequence[str], kinds: Sequence[str], default: float
+) -> dict[str, Any]:
+    """Returns quantiles of the returns of episodes, of all and of each kind, as a checkpoint keeps them.
+
+    Args:
+        returns: float (P,), of whole episodes.
+        observation: float32 (P, D), what a thread saw at the first decision of each.
+        names: of its columns.
+        kinds: columns that are 1 for episodes of a kind and 0 for others; those that `names` lacks are left out.
+        default: the quantile to aim at if nothing else is said.
+    """
+    levels = np.linspace(0, 1, 101)
+    members = {"": np.ones(len(returns), bool)}
+    members |= {kind: observation[:, names.index(kind)] > 0.5 for kind in kinds if kind in names}
+    found = {kind: np.quantile(returns[rows], levels).tolist() for kind, rows in members.items() if rows.any()}
+    return {"default": default, "quantiles": found}
