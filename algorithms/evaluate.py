@@ -6,10 +6,10 @@ import numpy as np
 from scipy import stats
 
 from algorithms.interface import VectorEnv
-from algorithms.policy import Policy
+from algorithms.policy import Playable, answer_all
 
 
-def evaluate(env: VectorEnv, policy: Policy, seed: int, episodes: int, greedy: bool = False) -> list[dict[str, Any]]:
+def evaluate(env: VectorEnv, policy: Playable, seed: int, episodes: int, greedy: bool = False) -> list[dict[str, Any]]:
     """Plays the first episodes of `seed` and returns their statistics, ordered by world and episode.
 
     Every world plays the same number of episodes, so that short ones are not favoured; two policies evaluated with the
@@ -27,8 +27,10 @@ def evaluate(env: VectorEnv, policy: Policy, seed: int, episodes: int, greedy: b
     rng = np.random.default_rng(seed)
     env.reset(seed)
     env.episodes.clear()
+    player = policy.player(env)
     while any(len(done) < per_world for done in finished):
-        env.step(policy.act_all(env, rng, greedy))
+        env.step(answer_all(player, env, rng, greedy))
+        player.receive(env)
         for episode in env.episodes:
             finished[episode["world"]].append(episode)
         env.episodes.clear()

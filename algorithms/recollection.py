@@ -1,23 +1,57 @@
 """Decision Transformers in play: they remember what was seen, done and earned, and aim at a return."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from algorithms.interface import VectorEnv
 from algorithms.policy import one_thread
 from algorithms.stream_actor import DONE, N_CONDITIONS, RETURN, SEEN, StreamActor, pooled
 from algorithms.transformer import Cache
 
+Aim = Callable[[np.ndarray], np.ndarray]
+"""Returns float64 (n,), what factories are to earn whose threads see float32 (n, D) at their first decision."""
 
-class Targets(Protocol):
-    """Says which return a factory is to aim at."""
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """Returns float64 (n,), for what threads of n factories see at their first decision, float32 (n, D)."""
+class Targets(nn.Module):
+    """Quantiles of the returns of recorded episodes, of all and of each kind of factory: what is worth aiming at."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        """Starts with zeros; `kinds` are columns of the observation that are 1 for episodes of a kind, else 0."""
+        super().__init__()
+        self.kinds = tuple(kinds)
+        self.quantiles: Tensor
+        self.register_buffer("quantiles", torch.zeros(1 + len(self.kinds), 101, dtype=torch.float64))
+
+    def fit(self, returns: np.ndarray, observation: np.ndarray, names: Sequence[str]) -> None:
+        """Takes in whole episodes; a kind without any, or without a column, gets what all have.
+
+        Args:
+            returns: float (P,), of whole episodes.
+            observation: float32 (P, D), what a thread saw at the first decision of each.
+            names: of its columns.
+        """
+        for i in range(len(self.quantiles)):
+            rows = np.ones(len(returns), bool) if i == 0 else self._is_kind(i - 1, observation, names)
+            chosen = returns[rows] if rows.any() else returns
+            self.quantiles[i] = torch.from_numpy(np.quantile(chosen, np.linspace(0, 1, self.quantiles.shape[1])))
+
+    def at(self, quantile: float, observation: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Returns float64 (n,), the returns at a quantile of each row's kind, for float32 (n, D)."""
+        table = self.quantiles.cpu().numpy()
+        values = [np.interp(quantile, np.linspace(0, 1, table.shape[1]), row) for row in table]
+        aims = np.full(len(observation), values[0])
+        for i in range(len(self.kinds)):
+            aims[self._is_kind(i, observation, names)] = values[1 + i]
+        return aims
+
+    def _is_kind(self, i: int, observation: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        if self.kinds[i] not in names:
+            return np.zeros(len(observation), bool)
+        return observation[:, names.index(self.kinds[i])] > 0.5
 
 
 class Recollection:
@@ -31,10 +65,10 @@ class Recollection:
         to_go: float64 (G,), what each factory is to earn from now on; NaN before its first decision.
     """
 
-    def __init__(self, actor: StreamActor, targets: Targets, n_factories: int, n_slots: int) -> None:
+    def __init__(self, actor: StreamActor, aim: Aim, n_factories: int, n_slots: int) -> None:
         """Starts with nothing to remember."""
         g, k = n_factories, n_slots
-        self._actor, self._targets, self._k = actor, targets, k
+        self._actor, self._aim_of, self._k = actor, aim, k
         self._by_thread = actor.config.tokens == "thread"
         n_streams = g * k if self._by_thread else g
         with torch.inference_mode():
@@ -86,7 +120,9 @@ class Recollection:
 
     def earn(self, reward: np.ndarray, elapsed: np.ndarray) -> None:
         """Lowers the targets by what the factories have earned, float (G,), during the time that passed, float (G,)."""
-        self.to_go = (self.to_go - reward) / self._actor.config.gamma ** np.asarray(elapsed, np.float64)
+        self.to_go = (self.to_go - np.asarray(reward, np.float32)) / self._actor.config.gamma ** np.asarray(
+            elapsed, np.float64
+        )
 
     def forget(self, factories: np.ndarray) -> None:
         """Starts factories, int64 (n,), anew."""
@@ -102,7 +138,7 @@ class Recollection:
         fresh, row = np.unique(factories, return_index=True)
         new = np.isnan(self.to_go[fresh])
         if new.any():
-            self.to_go[fresh[new]] = self._targets(observation[row[new]])
+            self.to_go[fresh[new]] = self._aim_of(observation[row[new]])
 
     def _of_threads(self, factories: np.ndarray, slots: np.ndarray, seen: Tensor) -> Tensor:
         streams, before = factories * self._k + slots, self._acted[factories, slots]
@@ -137,8 +173,8 @@ class Recollection:
         there = np.ones(position.shape, bool)
         there[:, 0] = before
         self._step[streams] = step + 1
-        streams, position, there = (torch.from_numpy(x) for x in (streams, position, there))
-        return self._cache.append(streams, tokens, position, there)
+        which, places, exist = (torch.from_numpy(x) for x in (streams, position, there))
+        return self._cache.append(which, tokens, places, exist)
 
 
 class FactoryMemory:
@@ -175,26 +211,20 @@ class FactoryMemory:
 
 
 class WorldsPlayer:
-    """Plays every team of a vector environment, with a memory of each: `act` before each step, `receive` after it."""
+    """Plays every team of a vector environment, with a memory of each, see `algorithms.policy.Player`."""
 
-    def __init__(self, actor: StreamActor, targets: Targets, env: VectorEnv) -> None:
+    def __init__(self, actor: StreamActor, aim: Aim, env: VectorEnv) -> None:
         """Starts with nothing to remember; the environment is to be reset."""
         self._k = env.n_agents // env.n_teams
-        self.recollection = Recollection(actor, targets, env.n_worlds * env.n_teams, self._k)
+        self.recollection = Recollection(actor, aim, env.n_worlds * env.n_teams, self._k)
         self._waiting: tuple[np.ndarray, ...] | None = None
 
-    def act(self, env: VectorEnv, rows: np.ndarray, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
+    def answer(self, env: VectorEnv, rows: np.ndarray, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
         """Returns int64 (n,) for the agents of bool (E, N) `rows` that decide now."""
         world, agent = np.nonzero(rows)
         factories, slots = world * env.n_teams + agent // self._k, agent % self._k
         self._waiting = (world, agent, factories, slots)
         return self.recollection.act(factories, slots, env.observation[rows], env.bounds[rows], rng, greedy)
-
-    def act_all(self, env: VectorEnv, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
-        """Returns int64 (E, N) for a whole vector environment, 0 where an agent is not active."""
-        action = np.zeros(env.active.shape, np.int64)
-        action[env.active] = self.act(env, env.active, rng, greedy)
-        return action
 
     def receive(self, env: VectorEnv) -> None:
         """Takes in what the last step did and brought, and forgets episodes that ended with it."""
@@ -211,86 +241,56 @@ class DecisionTransformerPolicy:
 
     Attributes:
         target_return: what a factory is to earn in an episode, in units of reward; None for the quantile's.
-        target_quantile: the same as a quantile of the returns of episodes in the data, of the factory's kind.
+        target_quantile: the same as a quantile of the returns of recorded episodes of the factory's kind.
     """
 
     def __init__(
         self,
         actor: StreamActor,
+        targets: Targets,
         observation_names: Sequence[str],
         config: dict[str, Any],
         target_return: float | None = None,
-        target_quantile: float | None = None,
+        target_quantile: float = 0.9,
     ) -> None:
-        """Wraps an actor.
+        """Wraps a network; it is used where it is, so a learner's policy follows the learner.
 
         Args:
-            actor: used where it is, so a learner's policy follows the learner.
+            actor, targets: the network, and the returns that it learnt from.
             observation_names: columns that it sees.
-            config: of the checkpoint; "targets" as `targets_of` writes them.
-            target_return, target_quantile: at most one; by default the checkpoint's quantile.
+            config: of the checkpoint.
+            target_return, target_quantile: see the class.
         """
-        if target_return is not None and target_quantile is not None:
-            raise ValueError("Say target_return or target_quantile, not both.")
+        if not 0 <= target_quantile <= 1:
+            raise ValueError(f"A target quantile lies in [0, 1], got {target_quantile}.")
         self.actor, self.observation_names, self.config = actor, list(observation_names), config
-        known = config.get("targets", {"default": 0.9, "quantiles": {"": [0.0, 0.0]}})
-        self.target_return = target_return
-        self.target_quantile = known["default"] if target_quantile is None else target_quantile
-        if not 0 <= self.target_quantile <= 1:
-            raise ValueError(f"A target quantile lies in [0, 1], got {self.target_quantile}.")
-        self._quantiles: dict[str, list[float]] = known["quantiles"]
+        self._targets, self.target_return, self.target_quantile = targets, target_return, target_quantile
 
     def aiming(
         self, target_return: float | None = None, target_quantile: float | None = None
     ) -> "DecisionTransformerPolicy":
         """Returns the same policy with another aim."""
-        return type(self)(self.actor, self.observation_names, self.config, target_return, target_quantile)
+        quantile = self.target_quantile if target_quantile is None else target_quantile
+        return type(self)(self.actor, self._targets, self.observation_names, self.config, target_return, quantile)
 
     def start(self, n_slots: int, rng: np.random.Generator) -> FactoryMemory:
         """Returns an empty memory of a factory with at most `n_slots` threads, for one episode."""
-        return FactoryMemory(Recollection(self.actor, self.targets, 1, n_slots))
+        return FactoryMemory(Recollection(self.actor, self.aim, 1, n_slots))
 
     def player(self, env: VectorEnv) -> WorldsPlayer:
         """Returns what plays all teams of a vector environment from its next reset on."""
-        return WorldsPlayer(self.actor, self.targets, env)
+        return WorldsPlayer(self.actor, self.aim, env)
 
     def act(
         self, observation: np.ndarray, bounds: np.ndarray, rng: np.random.Generator, greedy: bool = False
     ) -> np.ndarray:
         """Returns int64 (n,): what each row would be answered as the first decision of an episode, alone."""
         n = len(observation)
-        memory = Recollection(self.actor, self.targets, max(n, 1), 1)
+        memory = Recollection(self.actor, self.aim, max(n, 1), 1)
         return memory.act(np.arange(n), np.zeros(n, np.int64), observation, bounds, rng, greedy)
 
-    def targets(self, observation: np.ndarray) -> np.ndarray:
+    def aim(self, observation: np.ndarray) -> np.ndarray:
         """Returns float64 (n,), what factories aim at whose threads see float32 (n, D) at first."""
         if self.target_return is not None:
             return np.full(len(observation), float(self.target_return))
-        aims = np.full(len(observation), self._at_quantile(""))
-        for kind in self._quantiles:
-            if kind in self.observation_names:
-                aims[observation[:, self.observation_names.index(kind)] > 0.5] = self._at_quantile(kind)
-        return aims
-
-    def _at_quantile(self, kind: str) -> float:
-        values = self._quantiles[kind]
-        return float(np.interp(self.target_quantile, np.linspace(0, 1, len(values)), values))
-
-
-def targets_of(
-    returns: np.ndarray, observation: np.ndarray, names: Sequence[str], kinds: Sequence[str], default: float
-) -> dict[str, Any]:
-    """Returns quantiles of the returns of episodes, of all and of each kind, as a checkpoint keeps them.
-
-    Args:
-        returns: float (P,), of whole episodes.
-        observation: float32 (P, D), what a thread saw at the first decision of each.
-        names: of its columns.
-        kinds: columns that are 1 for episodes of a kind and 0 for others; those that `names` lacks are left out.
-        default: the quantile to aim at if nothing else is said.
-    """
-    levels = np.linspace(0, 1, 101)
-    members = {"": np.ones(len(returns), bool)}
-    members |= {kind: observation[:, names.index(kind)] > 0.5 for kind in kinds if kind in names}
-    found = {kind: np.quantile(returns[rows], levels).tolist() for kind, rows in members.items() if rows.any()}
-    return {"default": default, "quantiles": found}
+        return self._targets.at(self.target_quantile, observation, self.observation_names)

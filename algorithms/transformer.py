@@ -5,6 +5,8 @@ long the stream is, and padding on either side change nothing. Each layer looks 
 own included, which makes a cache of that many steps exact: see `Cache`.
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -36,14 +38,14 @@ class Block(nn.Module):
 
         Args:
             ago: int64 (..., Tq, Tk), steps from the key's to the query's.
-            allowed: bool, the same shape or with a further axis in front, besides which keys outside the window are not seen.
+            allowed: bool, the same shape or with a further axis in front; keys outside the window are not seen either.
         """
         seen = allowed & (ago >= 0) & (ago < self.context)
         near = self.nearness[:, ago.clamp(0, self.context - 1)].movedim(0, -3)
         return near.masked_fill(~seen.unsqueeze(-3), -torch.inf)
 
     def read(self, x: Tensor, keys: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
-        """Returns tokens (..., Tq, d) after they have read keys and values; each must be allowed to see one at least."""
+        """Returns tokens (..., Tq, d) after they have read keys and values; each sees at least one."""
         query = self._split(self.query(self.before_attention(x)))
         dropout = self.dropout if self.training else 0.0
         found = functional.scaled_dot_product_attention(query, *keys, attn_mask=bias, dropout_p=dropout)
@@ -66,8 +68,14 @@ class Transformer(nn.Module):
         if width % heads:
             raise ValueError(f"The width must be a multiple of the heads, got {width} and {heads}.")
         self.width, self.context, self.per_step = width, context, per_step
-        self.blocks = nn.ModuleList(Block(width, heads, context, dropout) for _ in range(layers))
+        self.heads = heads
+        self.layers = nn.ModuleList(Block(width, heads, context, dropout) for _ in range(layers))
         self.last = nn.LayerNorm(width)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The layers, first to last."""
+        return cast(list[Block], list(self.layers))
 
     @property
     def reach(self) -> int:
@@ -144,9 +152,8 @@ class Cache:
     def __init__(self, transformer: Transformer, n_streams: int) -> None:
         """Allocates for streams 0..n_streams-1, in which nothing has happened."""
         t = transformer
-        block = t.blocks[0]
         self._transformer, self._cells = t, (t.context + 1) * t.per_step
-        shape = (n_streams, len(t.blocks), block.heads, self._cells, t.width // block.heads)
+        shape = (n_streams, len(t.blocks), t.heads, self._cells, t.width // t.heads)
         self._key, self._value = torch.zeros(shape), torch.zeros(shape)
         self._position = torch.full((n_streams, self._cells), EVERYTHING_PAST * t.per_step)
 

@@ -12,7 +12,8 @@ from scml_marl_env.agent import WindowAgent
 from scml_marl_env.awi_view import AwiView
 from scml_marl_env.handles import handle
 from scml_marl_env.layout import Layout
-from scml_marl_env.policy import check_columns, config_of_policy, load_policy
+from scml_marl_env.policy import Memory, Remembering, check_columns, config_of_policy, load_policy
+from scml_marl_env.reward import RewardBook
 from scml_marl_env.view import empty_view
 from scml_marl_env.windows import answers_of, close_window, new_answered, open_window
 from scml_marl_env.world.engine import Answer
@@ -31,6 +32,8 @@ class PolicyAgent(WindowAgent):
     Answers that are not legal are replaced by what `Prudent` would do there (no forced business is thrown away, and
     nothing is sold that is not covered), and L1 settles the window as it would have; a window that the policy raised
     in, or whose answers have a wrong shape or type, is replaced as a whole. Each kind is counted and logged once.
+
+    A policy with a memory gets a fresh one in each world, and is told what it earned, as in the environment.
 
     Its generator is its own, seeded by `seed` and by its place: id, level and days, catalog prices and balance at the
     start. So a world played twice is played alike, and two factories of a world draw different numbers.
@@ -82,6 +85,10 @@ class PolicyAgent(WindowAgent):
         self._answered = new_answered(n_slots)
         self._no_priority = np.zeros(n_slots)
         self.rng = np.random.default_rng([self._seed, _place(self.id, awi)])
+        self._memory: Memory | None = None
+        if isinstance(self.policy, Remembering):
+            self._memory = self.policy.start(n_slots, self.rng)
+            self._rewards, self._has_window = RewardBook(layout.config, view, 0), False
         conserving = getattr(awi._world, "conserving", False) if self._conserving is None else self._conserving
         return AwiView(awi, view, 0, bool(conserving))
 
@@ -94,8 +101,11 @@ class PolicyAgent(WindowAgent):
         layout, bounds = self._layout, self._bounds
         open_window(self._view, 0, layout.rules, layout.columns, bounds, self._observation, self._state)
         on_turn = self.book.view.on_turn[0]
-        chosen = self._choose(np.flatnonzero(on_turn))
+        rows = np.flatnonzero(on_turn)
+        chosen = self._choose(rows)
         close_window(self._view, 0, layout.rules, bounds, chosen, self._no_priority, self._answered, False)
+        if self._memory is not None:
+            self._memory.executed(rows, self._answered.executed[rows])
         return answers_of(on_turn, layout.grid, bounds, self._answered.executed)
 
     def tournament_report(self) -> dict[str, float]:
@@ -116,7 +126,7 @@ class PolicyAgent(WindowAgent):
         self._n_answers += len(rows)
         bounds = self._bounds[rows]
         try:
-            actions = np.asarray(self.policy.act(self._observation[rows], bounds, self.rng, self._greedy))
+            actions = np.asarray(self._ask(rows, bounds))
         except Exception as error:
             self._note("exception", f"{type(error).__name__}: {error}", 1, error)
             actions, illegal = chosen[rows], np.ones(len(rows), bool)
@@ -127,6 +137,17 @@ class PolicyAgent(WindowAgent):
         if illegal.any():
             chosen[rows[illegal]] = _as_prudent(self.book, self._layout.grid, self._bounds)[rows[illegal]]
         return chosen
+
+    def _ask(self, rows: np.ndarray, bounds: np.ndarray) -> Any:
+        """What the policy, or its memory, answers in the threads `rows`."""
+        if self._memory is None:
+            return self.policy.act(self._observation[rows], bounds, self.rng, self._greedy)
+        if not self._has_window:
+            self._rewards.open()
+            self._has_window = True
+        view = self.book.view
+        earned = self._rewards.settle(float(view.balance[0]), int(view.day[0]), False)
+        return self._memory.act(rows, self._observation[rows], bounds, *earned, self.rng, self._greedy)
 
     def _illegal(self, actions: np.ndarray, bounds: np.ndarray) -> np.ndarray:
         """bool (n,), which answers of the policy are none, for int32 (n, M) `bounds`; counts them."""

@@ -47,6 +47,8 @@ def play_env(config, seed, policy, rng, greedy=False):
     env, windows = ArrayEnv(config), []
     env.reset(seed)
     arrays, resume = env.arrays, env.engine.resume
+    memory = policy.start(len(arrays.active), rng) if hasattr(policy, "start") else None
+    earned = np.zeros(2)
 
     def listen(answers=None):
         if answers is not None:
@@ -57,10 +59,17 @@ def play_env(config, seed, policy, rng, greedy=False):
     while env.window is not None:
         active = arrays.active
         windows.append((arrays.observation[active].copy(), arrays.bounds[active].copy()))
-        actions = np.zeros(len(active), np.int64)
-        if active.any():
+        actions, slots = np.zeros(len(active), np.int64), np.flatnonzero(active)
+        if active.any() and memory is None:
             actions[active] = policy.act(arrays.observation[active], arrays.bounds[active], rng, greedy)
+        elif active.any():
+            seen = arrays.observation[active], arrays.bounds[active]
+            actions[active] = memory.act(slots, *seen, *earned, rng, greedy)
+            earned[:] = 0
         env.step(actions)
+        earned += arrays.reward[0], arrays.elapsed[0]
+        if memory is not None:
+            memory.executed(slots, arrays.executed[slots])
     result = windows, [day.balance for day in env.results(0)]
     env.close()
     return result

@@ -70,8 +70,7 @@ def test_a_stretch_is_one_episode_in_time_with_the_returns_to_go_of_its_windows(
 def test_nothing_of_a_decision_or_after_it_is_read(tokens):
     """Bit for bit: labels from a window on, and all that comes later, leave what is predicted there as it was."""
     data = record()
-    batch, streams = everything(data, tokens)
-    d, actor = batch.decisions, actor_of(tokens, data.observation.shape[1])
+    d, actor = everything(data, tokens)[0].decisions, actor_of(tokens, data.observation.shape[1])
     n_steps = d.to_go.shape[1]
     before = actor(d).detach()
     rng = np.random.default_rng(0)
