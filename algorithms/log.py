@@ -29,6 +29,7 @@ COLUMNS = {
     "policy/entropy_weight": "weight of the entropy bonus",
     "policy/kl": "divergence from the policy that collected the rollout, nats, mean over gradient steps",
     "policy/first_kl": "the same at the first gradient step: 0 up to rounding, or masks or log p are wrong",
+    "policy/kl_to_init": "divergence of the policy that collected the rollout from the one that training began with, nats",
     "policy/clip_fraction": "share of decisions whose ratio left the trusted interval",
     "policy/grad_norm": "before scaling down, mean over gradient steps",
     "policy/epochs": "epochs begun before the KL limit stopped them",
