@@ -113,7 +113,7 @@ class PPO(ABC):
             {"params": list(self.actor.parameters()), "lr": config.lr},
             {"params": list(self.critic.parameters()), "lr": config.critic_lr},
         ]
-        self.optimizer = torch.optim.Adam(groups, eps=1e-5, fused=True)
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, eps=1e-5, fused=True)
         self._actor_side = actor_side(self.actor, config.blocked)
         self._critic_side = critic_side(self.critic, config.blocked)
         self.reference: Actor | None = None
