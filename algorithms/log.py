@@ -3,8 +3,8 @@
 metrics.csv has one line per update and exactly the columns of `COLUMNS`, or of `OFFLINE_COLUMNS` for recorded data;
 where a number does not exist (no episode ended, no evaluation was due) they are empty. TensorBoard holds the same names
 over world steps, or over decisions for recorded data, and `episode/*` beside them: means over the ended episodes of
-whatever other numbers the environment reports. evaluations.jsonl holds every episode of every evaluation, one evaluation
-a line, for statistics.
+whatever other numbers the environment reports. evaluations.jsonl holds every episode of every evaluation, one
+evaluation a line, for statistics.
 """
 
 import csv

@@ -5,8 +5,8 @@ where it plays all opponents that are asked for, on worlds prepared once by SCML
 user's cache; evaluation has a bank of other worlds), and else on the official simulator. The folder of the run receives
 config.json, metrics.csv (columns: algorithms/log.py), TensorBoard events, evaluations.jsonl, checkpoints/ and
 summary.json. `--resume FOLDER` goes on from its newest checkpoint with its config; further flags override that.
-`--init CHECKPOINT` starts from the policy of a checkpoint, whose network it takes over. `--algo bc --data FOLDER` learns
-from recorded experts instead; its flags: python experiments/run.py --algo bc --help
+`--init CHECKPOINT` starts from the policy of a checkpoint, whose network it takes over. `--algo bc --data FOLDER`
+learns from recorded experts instead; its flags: python experiments/run.py --algo bc --help
 """
 
 import argparse
