@@ -123,11 +123,6 @@ class DecisionTransformer:
             tally.add(factors, action, *head.sample(features, bounds, torch.rand, True))
         return tally
 
-    def judged_rows(self, split: str, most: int | None = None) -> np.ndarray:
-        """Returns int64 (n,), ascending: the decisions that `judge` looks at."""
-        rows = [batch.rows[batch.counted.numpy()] for batch in self._judged(split, most)]
-        return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
-
     def judge_values(self, split: str, most: int | None = None) -> dict[str, float]:
         """Returns nothing: there is no critic."""
         return {}
