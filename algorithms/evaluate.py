@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from algorithms.interface import VectorEnv
-from algorithms.policy import Playable, answer_all
+from algorithms.policy import Playable
 
 
 def evaluate(env: VectorEnv, policy: Playable, seed: int, episodes: int, greedy: bool = False) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def evaluate(env: VectorEnv, policy: Playable, seed: int, episodes: int, greedy:
     env.episodes.clear()
     player = policy.player(env)
     while any(len(done) < per_world for done in finished):
-        env.step(answer_all(player, env, rng, greedy))
+        env.step(player.act_all(env, rng, greedy))
         player.receive(env)
         for episode in env.episodes:
             finished[episode["world"]].append(episode)

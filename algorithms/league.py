@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from algorithms.interface import VectorEnv
-from algorithms.policy import Playable
+from algorithms.policy import Policy
 
 
 class FrozenTeams:
@@ -33,7 +33,7 @@ class FrozenTeams:
     final_state: np.ndarray
     final_active: np.ndarray
 
-    def __init__(self, env: Any, policies: Sequence[Playable | None], seed: int = 0) -> None:
+    def __init__(self, env: Any, policies: Sequence[Policy | None], seed: int = 0) -> None:
         """Takes over an environment.
 
         Args:
@@ -66,11 +66,6 @@ class FrozenTeams:
     def reset(self, seed: int | None) -> None:
         """Starts every world anew and plays to the learner's first decisions."""
         self._env.reset(seed)
-        unique = {id(policy): policy for policy in self._policies if policy is not None}
-        self._players = [
-            (policy.player(self._env), np.repeat([policy is other for other in self._policies], self._per_team))
-            for policy in unique.values()
-        ]
         self._clear()
         self._play_on()
 
@@ -79,7 +74,7 @@ class FrozenTeams:
         everyone = np.zeros((self.n_worlds, self._env.n_agents), np.int64)
         everyone[:, self._agents] = actions
         self._clear()
-        self._step_env(everyone, None)
+        self._env.step(everyone)
         self._add(np.ones(self.n_worlds, bool))
         self.executed[:] = self._env.executed[:, self._agents]
         self._play_on()
@@ -104,7 +99,7 @@ class FrozenTeams:
             waits = ~env.active[:, self._agents].any(1)
             if not waits.any():
                 break
-            self._step_env(self._frozen_actions(waits), waits)
+            env.step(self._frozen_actions(waits), waits)
             self._add(waits)
         for episode in env.episodes:
             returns = np.asarray(episode["return"])
@@ -114,17 +109,13 @@ class FrozenTeams:
 
     def _frozen_actions(self, worlds: np.ndarray) -> np.ndarray:
         """int64 (E, N), the answers of the frozen teams that have a window in these worlds."""
-        env = self._env
+        env, k = self._env, self._per_team
         actions = np.zeros(env.active.shape, np.int64)
-        for player, mine in self._players:
+        for policy in {id(policy): policy for policy in self._policies if policy is not None}.values():
+            mine = np.repeat([policy is other for other in self._policies], k)
             rows = env.active & mine & worlds[:, None]
-            actions[rows] = player.answer(env, rows, self._rng)
+            actions[rows] = policy.act(env.observation[rows], env.bounds[rows], self._rng)
         return actions
-
-    def _step_env(self, actions: np.ndarray, worlds: np.ndarray | None) -> None:
-        self._env.step(actions, worlds)
-        for player, _ in self._players:
-            player.receive(self._env)
 
     def _add(self, worlds: np.ndarray) -> None:
         """Adds a step's results; what follows a team's end belongs to an episode that it does not see."""
@@ -149,6 +140,6 @@ class FrozenTeams:
         self.state[:] = env.state[:, self._teams]
 
 
-def frozen_teams(env: VectorEnv, frozen: Sequence[Playable], seed: int) -> FrozenTeams:
+def frozen_teams(env: VectorEnv, frozen: Sequence[Policy], seed: int) -> FrozenTeams:
     """The environment with its last teams played by `frozen`, and the first ones left to the learner."""
     return FrozenTeams(env, [None] * (env.n_teams - len(frozen)) + list(frozen), seed)

@@ -56,27 +56,25 @@ class Policy:
             rows, limits = torch.from_numpy(observation).to(device), torch.from_numpy(bounds).to(device)
             return self.actor.sample(rows, limits, uniform, greedy)[0].cpu().numpy()
 
+    def act_all(self, env: VectorEnv, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
+        """Returns int64 (E, N) for a whole vector environment, 0 where an agent is not active."""
+        action = np.zeros(env.active.shape, np.int64)
+        action[env.active] = self.act(env.observation[env.active], env.bounds[env.active], rng, greedy)
+        return action
+
     def player(self, env: VectorEnv) -> "Player":
         """Returns what plays a vector environment from its next reset on: itself, since it keeps no memory."""
         return self
-
-    def answer(self, env: VectorEnv, rows: np.ndarray, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
-        """Returns int64 (n,) for the agents of bool (E, N) `rows` that decide now."""
-        return self.act(env.observation[rows], env.bounds[rows], rng, greedy)
-
-    def act_all(self, env: VectorEnv, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
-        """Returns int64 (E, N) for a whole vector environment, 0 where an agent is not active."""
-        return answer_all(self, env, rng, greedy)
 
     def receive(self, env: VectorEnv) -> None:
         """Takes in nothing of what the last step did."""
 
 
 class Player(Protocol):
-    """Plays teams of a vector environment: `answer` before a step, `receive` after every step."""
+    """Plays all teams of a vector environment: `act_all` before every step, `receive` after it."""
 
-    def answer(self, env: VectorEnv, rows: np.ndarray, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
-        """Returns int64 (n,) for the agents of bool (E, N) `rows` that decide now."""
+    def act_all(self, env: VectorEnv, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
+        """Returns int64 (E, N), 0 where an agent is not active."""
 
     def receive(self, env: VectorEnv) -> None:
         """Takes in what the last step did and brought."""
@@ -100,13 +98,6 @@ class Playable(Protocol):
 
     def player(self, env: VectorEnv) -> Player:
         """Returns what plays a vector environment from its next reset on."""
-
-
-def answer_all(player: Player, env: VectorEnv, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
-    """Returns int64 (E, N), what a player answers for all teams, 0 where an agent is not active."""
-    action = np.zeros(env.active.shape, np.int64)
-    action[env.active] = player.answer(env, env.active, rng, greedy)
-    return action
 
 
 @contextmanager

@@ -62,7 +62,8 @@ class Recollection:
 
     Attributes:
         goal: float32 (G, 4), priority: float32 (G, K): from the layers above, zero where there are none.
-        to_go: float64 (G,), what each factory is to earn from now on; NaN before its first decision.
+        target: float64 (G,), what each factory is to earn in its episode; NaN before its first decision.
+        to_go: float64 (G,), what is left of it.
     """
 
     def __init__(self, actor: StreamActor, aim: Aim, n_factories: int, n_slots: int) -> None:
@@ -77,7 +78,7 @@ class Recollection:
         self._action, self._acted = np.zeros((g, k), np.int64), np.zeros((g, k), bool)
         self._seen = torch.zeros(0 if self._by_thread else g * k, actor.config.width)
         self.goal, self.priority = np.zeros((g, N_CONDITIONS - 1), np.float32), np.zeros((g, k), np.float32)
-        self.to_go = np.full(g, np.nan)
+        self.target, self.to_go = np.full(g, np.nan), np.full(g, np.nan)
 
     @torch.inference_mode()
     def act(
@@ -131,14 +132,15 @@ class Recollection:
             self._cache.forget(streams)
         self._step[streams] = 0
         self._acted[factories] = False
-        self.to_go[factories] = np.nan
+        self.target[factories] = self.to_go[factories] = np.nan
 
     def _aim(self, factories: np.ndarray, observation: np.ndarray) -> None:
         """Sets the targets of factories that have none yet."""
         fresh, row = np.unique(factories, return_index=True)
         new = np.isnan(self.to_go[fresh])
         if new.any():
-            self.to_go[fresh[new]] = self._aim_of(observation[row[new]])
+            self.target[fresh[new]] = self._aim_of(observation[row[new]])
+            self.to_go[fresh[new]] = self.target[fresh[new]]
 
     def _of_threads(self, factories: np.ndarray, slots: np.ndarray, seen: Tensor) -> Tensor:
         streams, before = factories * self._k + slots, self._acted[factories, slots]
@@ -219,21 +221,30 @@ class WorldsPlayer:
         self.recollection = Recollection(actor, aim, env.n_worlds * env.n_teams, self._k)
         self._waiting: tuple[np.ndarray, ...] | None = None
 
-    def answer(self, env: VectorEnv, rows: np.ndarray, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
-        """Returns int64 (n,) for the agents of bool (E, N) `rows` that decide now."""
-        world, agent = np.nonzero(rows)
+    def act_all(self, env: VectorEnv, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
+        """Returns int64 (E, N), 0 where an agent is not active."""
+        world, agent = np.nonzero(env.active)
         factories, slots = world * env.n_teams + agent // self._k, agent % self._k
+        chosen = self.recollection.act(
+            factories, slots, env.observation[env.active], env.bounds[env.active], rng, greedy
+        )
         self._waiting = (world, agent, factories, slots)
-        return self.recollection.act(factories, slots, env.observation[rows], env.bounds[rows], rng, greedy)
+        action = np.zeros(env.active.shape, np.int64)
+        action[world, agent] = chosen
+        return action
 
     def receive(self, env: VectorEnv) -> None:
-        """Takes in what the last step did and brought, and forgets episodes that ended with it."""
+        """Takes in what the last step did and brought; an episode that it ended is told its "target", then forgotten."""
+        memory = self.recollection
         if self._waiting is not None:
             world, agent, factories, slots = self._waiting
-            self.recollection.note(factories, slots, env.executed[world, agent])
+            memory.note(factories, slots, env.executed[world, agent])
             self._waiting = None
-        self.recollection.earn(env.reward.ravel(), env.elapsed.ravel())
-        self.recollection.forget(np.flatnonzero((env.terminated | env.truncated).ravel()))
+        for episode in env.episodes:
+            targets = memory.target.reshape(env.n_worlds, -1)[episode["world"]]
+            episode.setdefault("target", targets[: len(episode["return"])].tolist())
+        memory.earn(env.reward.ravel(), env.elapsed.ravel())
+        memory.forget(np.flatnonzero((env.terminated | env.truncated).ravel()))
 
 
 class DecisionTransformerPolicy:

@@ -126,7 +126,7 @@ class PolicyAgent(WindowAgent):
         self._n_answers += len(rows)
         bounds = self._bounds[rows]
         try:
-            actions = np.asarray(self._ask(rows, bounds))
+            actions = np.asarray(self._ask(self._observation[rows], bounds))
         except Exception as error:
             self._note("exception", f"{type(error).__name__}: {error}", 1, error)
             actions, illegal = chosen[rows], np.ones(len(rows), bool)
@@ -138,16 +138,17 @@ class PolicyAgent(WindowAgent):
             chosen[rows[illegal]] = _as_prudent(self.book, self._layout.grid, self._bounds)[rows[illegal]]
         return chosen
 
-    def _ask(self, rows: np.ndarray, bounds: np.ndarray) -> Any:
-        """What the policy, or its memory, answers in the threads `rows`."""
+    def _ask(self, observation: np.ndarray, bounds: np.ndarray) -> Any:
+        """What the policy, or its memory, answers to float32 (n, D) and int32 (n, M) of the threads on turn."""
         if self._memory is None:
-            return self.policy.act(self._observation[rows], bounds, self.rng, self._greedy)
+            return self.policy.act(observation, bounds, self.rng, self._greedy)
         if not self._has_window:
             self._rewards.open()
             self._has_window = True
         view = self.book.view
         earned = self._rewards.settle(float(view.balance[0]), int(view.day[0]), False)
-        return self._memory.act(rows, self._observation[rows], bounds, *earned, self.rng, self._greedy)
+        slots = np.flatnonzero(view.on_turn[0])
+        return self._memory.act(slots, observation, bounds, *earned, self.rng, self._greedy)
 
     def _illegal(self, actions: np.ndarray, bounds: np.ndarray) -> np.ndarray:
         """bool (n,), which answers of the policy are none, for int32 (n, M) `bounds`; counts them."""

@@ -6,8 +6,6 @@ import torch
 
 import scml_marl_env
 from algorithms.evaluate import evaluate
-from algorithms.league import FrozenTeams
-from algorithms.policy import Policy
 from algorithms.recollection import DecisionTransformerPolicy, Targets
 from algorithms.stream_actor import StreamActor, StreamConfig
 from scml_marl_env.layout import Layout
@@ -104,8 +102,7 @@ def test_the_target_is_lowered_by_what_was_earned():
     player = policy.player(env)
     earned, ended = np.zeros(2), 0
     for _ in range(400):
-        action = np.zeros(env.active.shape, np.int64)
-        action[env.active] = player.answer(env, env.active, rng)
+        action = player.act_all(env, rng)
         np.testing.assert_allclose(player.recollection.to_go, 0.7 - earned, atol=1e-6)
         env.step(action)
         player.receive(env)
@@ -114,18 +111,6 @@ def test_the_target_is_lowered_by_what_was_earned():
         ended += over.sum()
     assert ended > 2
     env.close()
-
-
-def test_a_transformer_is_an_opponent_of_other_learners():
-    options = {"engine": "fast", "opponents": "greedy", "days": 6, "controlled": 2}
-    env = scml_marl_env.make_vector("std-mini", 2, 0, **options)
-    frozen = transformer("factory", days=6)
-    league = FrozenTeams(env, [None, frozen], 0)
-    uniform = Policy.uniform(env.observation.shape[-1], env.action_grid)
-    episodes = evaluate(league, uniform, 3, 4)
-    assert len(episodes) == 4 and all(len(episode["return"]) == 1 for episode in episodes)
-    assert not any(episode["changed"].get("illegal") for episode in episodes)
-    league.close()
 
 
 def test_a_policy_with_a_memory_answers_without_one_too():
