@@ -6,10 +6,10 @@ import numpy as np
 from scipy import stats
 
 from algorithms.interface import VectorEnv
-from algorithms.policy import Policy
+from algorithms.policy import Playable
 
 
-def evaluate(env: VectorEnv, policy: Policy, seed: int, episodes: int, greedy: bool = False) -> list[dict[str, Any]]:
+def evaluate(env: VectorEnv, policy: Playable, seed: int, episodes: int, greedy: bool = False) -> list[dict[str, Any]]:
     """Plays the first episodes of `seed` and returns their statistics, ordered by world and episode.
 
     Every world plays the same number of episodes, so that short ones are not favoured; two policies evaluated with the
@@ -27,8 +27,10 @@ def evaluate(env: VectorEnv, policy: Policy, seed: int, episodes: int, greedy: b
     rng = np.random.default_rng(seed)
     env.reset(seed)
     env.episodes.clear()
+    player = policy.player(env)
     while any(len(done) < per_world for done in finished):
-        env.step(policy.act_all(env, rng, greedy))
+        env.step(player.act_all(env, rng, greedy))
+        player.receive(env)
         for episode in env.episodes:
             finished[episode["world"]].append(episode)
         env.episodes.clear()
@@ -38,6 +40,14 @@ def evaluate(env: VectorEnv, policy: Policy, seed: int, episodes: int, greedy: b
 def returns_of(episodes: list[dict[str, Any]]) -> np.ndarray:
     """Returns float64 (n,): the undiscounted return of each episode, averaged over its teams."""
     return np.array([np.mean(episode["return"]) for episode in episodes])
+
+
+def paired(trained: np.ndarray, random: np.ndarray) -> dict[str, dict[str, float]]:
+    """Returns mean, low and high of both policies' returns (n,) in the same worlds, and of the gain in each."""
+    return {
+        name: dict(zip(("mean", "low", "high"), interval(values), strict=True))
+        for name, values in (("trained", trained), ("random", random), ("gain", trained - random))
+    }
 
 
 def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:

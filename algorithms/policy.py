@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -61,6 +61,43 @@ class Policy:
         action = np.zeros(env.active.shape, np.int64)
         action[env.active] = self.act(env.observation[env.active], env.bounds[env.active], rng, greedy)
         return action
+
+    def player(self, env: VectorEnv) -> "Player":
+        """Returns what plays a vector environment from its next reset on: itself, since it keeps no memory."""
+        return self
+
+    def receive(self, env: VectorEnv) -> None:
+        """Takes in nothing of what the last step did."""
+
+
+class Player(Protocol):
+    """Plays all teams of a vector environment: `act_all` before every step, `receive` after it."""
+
+    def act_all(self, env: VectorEnv, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
+        """Returns int64 (E, N), 0 where an agent is not active."""
+
+    def receive(self, env: VectorEnv) -> None:
+        """Takes in what the last step did and brought."""
+
+
+class Playable(Protocol):
+    """A policy, with a memory or without one."""
+
+    @property
+    def observation_names(self) -> list[str]:
+        """The columns that it expects."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Of its checkpoint."""
+
+    def act(
+        self, observation: np.ndarray, bounds: np.ndarray, rng: np.random.Generator, greedy: bool = False
+    ) -> np.ndarray:
+        """Returns int64 (n,) for float32 (n, D) and int32 (n, M), see `Policy.act`."""
+
+    def player(self, env: VectorEnv) -> Player:
+        """Returns what plays a vector environment from its next reset on."""
 
 
 @contextmanager

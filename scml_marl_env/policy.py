@@ -10,10 +10,11 @@ import numpy as np
 from scml_marl_env.config import EnvConfig
 
 _DEPLOYED = (
-    "track", "shield", "useful", "observation", "history", "price_levels", "processes", "factories_per_level", "slots",
+    "track", "shield", "useful", "observation", "history", "price_levels", "reward", "discount", "processes",
+    "factories_per_level", "slots",
 )  # fmt: skip
-"""Options that decide what a policy sees and what L1 makes of its answers; the rest is a matter of the world. The last
-three give the number of slots, by which some features are measured."""
+"""Options that decide what a policy sees (its rewards too, if it has a memory) and what L1 makes of its answers; the
+rest is a matter of the world. The last three give the number of slots, by which some features are measured."""
 
 
 @runtime_checkable
@@ -22,14 +23,45 @@ class Policy(Protocol):
 
     Two attributes are optional. `config["env"]` holds the options of the environment it was made for, without which it
     gets the defaults of the track it plays; `observation_names` are the columns it expects, checked where they are
-    given. A policy keeps no memory between calls: one object may answer for several factories. What decides on the
-    `FactoryView` itself is no policy but a `WindowAgent`, as `PrudentAgent` is.
+    given. A policy keeps no memory between calls: one object may answer for several factories. One that needs a memory
+    has `start` (see `Remembering`), and the memory is asked instead. What decides on the `FactoryView` itself is no
+    policy but a `WindowAgent`, as `PrudentAgent` is.
     """
 
     def act(
         self, observation: np.ndarray, bounds: np.ndarray, rng: np.random.Generator, greedy: bool = False
     ) -> np.ndarray:
         """int64 (n,), an action that its bounds allow for each row of float32 (n, D) and int32 (n, M)."""
+
+
+class Memory(Protocol):
+    """What a policy remembers of one factory in one episode; it answers in the policy's place."""
+
+    def act(
+        self,
+        slots: np.ndarray,
+        observation: np.ndarray,
+        bounds: np.ndarray,
+        reward: float,
+        elapsed: float,
+        rng: np.random.Generator,
+        greedy: bool = False,
+    ) -> np.ndarray:
+        """int64 (n,), actions of the threads `slots`, int64 (n,), that answer now: rows as of `Policy.act`.
+
+        `reward` and `elapsed` (days) are what the factory got since its last window, as in the environment; 0 at first.
+        """
+
+    def executed(self, slots: np.ndarray, action: np.ndarray) -> None:
+        """Is told what L1 made of the answers of `slots`, both int64 (n,)."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A policy with a memory."""
+
+    def start(self, n_slots: int, rng: np.random.Generator) -> Memory:
+        """An empty memory of a factory with `n_slots` slots, for one episode."""
 
 
 def load_policy(policy: Any, path: Any = None) -> Policy:

@@ -12,7 +12,8 @@ from scml_marl_env.agent import WindowAgent
 from scml_marl_env.awi_view import AwiView, is_conserving, partner_count
 from scml_marl_env.handles import handle
 from scml_marl_env.layout import Layout
-from scml_marl_env.policy import check_columns, config_of_policy, load_policy
+from scml_marl_env.policy import Memory, Remembering, check_columns, config_of_policy, load_policy
+from scml_marl_env.reward import RewardBook
 from scml_marl_env.view import empty_view
 from scml_marl_env.windows import answers_of, close_window, new_answered, open_window
 from scml_marl_env.world.engine import Answer
@@ -31,6 +32,8 @@ class PolicyAgent(WindowAgent):
     Answers that are not legal are replaced by what `Prudent` would do there (no forced business is thrown away, and
     nothing is sold that is not covered), and L1 settles the window as it would have; a window that the policy raised
     in, or whose answers have a wrong shape or type, is replaced as a whole. Each kind is counted and logged once.
+
+    A policy with a memory gets a fresh one in each world, and is told what it earned, as in the environment.
 
     Its generator is its own, seeded by `seed` and by its place: id, level and days, catalog prices and balance at the
     start. So a world played twice is played alike, and two factories of a world draw different numbers.
@@ -79,6 +82,10 @@ class PolicyAgent(WindowAgent):
         self._answered = new_answered(n_slots)
         self._no_priority = np.zeros(n_slots)
         self.rng = np.random.default_rng([self._seed, _place(self.id, awi)])
+        self._memory: Memory | None = None
+        if isinstance(self.policy, Remembering):
+            self._memory = self.policy.start(n_slots, self.rng)
+            self._rewards, self._has_window = RewardBook(layout.config, view, 0), False
         conserving = is_conserving(awi) if self._conserving is None else self._conserving
         return AwiView(awi, view, 0, conserving)
 
@@ -91,8 +98,11 @@ class PolicyAgent(WindowAgent):
         layout, bounds = self._layout, self._bounds
         open_window(self._view, 0, layout.rules, layout.columns, bounds, self._observation, self._state)
         on_turn = self.book.view.on_turn[0]
-        chosen = self._choose(np.flatnonzero(on_turn))
+        rows = np.flatnonzero(on_turn)
+        chosen = self._choose(rows)
         close_window(self._view, 0, layout.rules, bounds, chosen, self._no_priority, self._answered, False)
+        if self._memory is not None:
+            self._memory.executed(rows, self._answered.executed[rows])
         return answers_of(on_turn, layout.grid, bounds, self._answered.executed)
 
     def tournament_report(self) -> dict[str, float]:
@@ -113,7 +123,7 @@ class PolicyAgent(WindowAgent):
         self._n_answers += len(rows)
         bounds = self._bounds[rows]
         try:
-            actions = np.asarray(self.policy.act(self._observation[rows], bounds, self.rng, self._greedy))
+            actions = np.asarray(self._ask(self._observation[rows], bounds))
         except Exception as error:
             self._note("exception", f"{type(error).__name__}: {error}", 1, error)
             actions, illegal = chosen[rows], np.ones(len(rows), bool)
@@ -124,6 +134,18 @@ class PolicyAgent(WindowAgent):
         if illegal.any():
             chosen[rows[illegal]] = _as_prudent(self.book, self._layout.grid, self._bounds)[rows[illegal]]
         return chosen
+
+    def _ask(self, observation: np.ndarray, bounds: np.ndarray) -> Any:
+        """What the policy, or its memory, answers to float32 (n, D) and int32 (n, M) of the threads on turn."""
+        if self._memory is None:
+            return self.policy.act(observation, bounds, self.rng, self._greedy)
+        if not self._has_window:
+            self._rewards.open()
+            self._has_window = True
+        view = self.book.view
+        earned = self._rewards.settle(float(view.balance[0]), int(view.day[0]), False)
+        slots = np.flatnonzero(view.on_turn[0])
+        return self._memory.act(slots, observation, bounds, *earned, self.rng, self._greedy)
 
     def _illegal(self, actions: np.ndarray, bounds: np.ndarray) -> np.ndarray:
         """bool (n,), which answers of the policy are none, for int32 (n, M) `bounds`; counts them."""
@@ -137,7 +159,7 @@ class PolicyAgent(WindowAgent):
         outside = (actions < 0) | (actions >= grid.n_actions)
         if outside.any():
             self._note("range", f"{actions[outside][0]} is outside 0..{grid.n_actions - 1}", int(outside.sum()))
-        masked = ~outside & ~_allowed(grid, bounds, np.where(outside, END, actions))
+        masked = ~outside & ~grid.allows(bounds, np.where(outside, END, actions))
         if masked.any():
             answer = grid.decode(int(actions[masked][0]))
             self._note("masked", f"(operation, lead, quantity, level) = {answer}", int(masked.sum()))
@@ -147,17 +169,6 @@ class PolicyAgent(WindowAgent):
         if not self._fallbacks[kind]:
             _log.warning("%s: illegal answer of the policy (%s), replaced: %s", self.id, kind, what, exc_info=error)
         self._fallbacks[kind] += count
-
-
-def _allowed(grid: ActionGrid, bounds: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """bool (n,), whether int32 (n, M) `bounds` allow actions of the grid, int64 (n,); without the flat mask."""
-    ops, leads = grid.ops_and_leads(bounds)
-    offers = actions >= OFFER
-    allowed = ops[np.arange(len(actions)), np.minimum(actions, OFFER)]
-    lead, rest = np.divmod(np.maximum(actions - OFFER, 0), len(grid.quantities) * grid.n_price_levels)
-    index, level = np.divmod(rest, grid.n_price_levels)
-    caps = grid.caps_at(bounds, lead)[np.arange(len(actions)), level]
-    return allowed & (~offers | (leads[np.arange(len(actions)), lead] & (grid.quantity_array[index] <= caps)))
 
 
 def _as_prudent(book: AwiView, grid: ActionGrid, bounds: np.ndarray) -> np.ndarray:
@@ -174,7 +185,7 @@ def _as_prudent(book: AwiView, grid: ActionGrid, bounds: np.ndarray) -> np.ndarr
             actions[k] = grid.encode(OFFER, min(answer.lead, grid.n_leads - 1), quantity, level)
         elif answer.operation != WAIT:
             actions[k] = answer.operation
-    return np.where(_allowed(grid, bounds, actions), actions, END)
+    return np.where(grid.allows(bounds, actions), actions, END)
 
 
 def _place(name: str, awi: Any) -> int:

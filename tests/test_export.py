@@ -20,7 +20,8 @@ import export  # noqa: E402
 
 POLICIES = ROOT / "experiments" / "results" / "scoreboard" / "policies"
 TRAINS = (
-    "ppo", "mappo", "ippo", "buffer", "train", "blocks", "losses", "returns", "array_env", "env", "vector", "reward",
+    "ppo", "mappo", "ippo", "buffer", "train", "blocks", "losses", "returns", "array_env", "env", "vector",
+    "decision_transformer", "streams", "offline",
 )  # fmt: skip
 
 PLAYS = """

@@ -16,7 +16,7 @@ from algorithms.ppo import PPOConfig, Shapes
 from scml_marl_env import opponents
 from scml_marl_env.array_env import ArrayEnv
 from scml_marl_env.policy import load_policy
-from scml_marl_env.policy_agent import FALLBACKS, PolicyAgent, _allowed
+from scml_marl_env.policy_agent import FALLBACKS, PolicyAgent
 from scml_marl_env.registry import config_of
 from scml_marl_env.world.draw import draw
 from scml_marl_env.world.official import Player, build_with
@@ -47,6 +47,8 @@ def play_env(config, seed, policy, rng, greedy=False):
     env, windows = ArrayEnv(config), []
     env.reset(seed)
     arrays, resume = env.arrays, env.engine.resume
+    memory = policy.start(len(arrays.active), rng) if hasattr(policy, "start") else None
+    earned = np.zeros(2)
 
     def listen(answers=None):
         if answers is not None:
@@ -57,10 +59,17 @@ def play_env(config, seed, policy, rng, greedy=False):
     while env.window is not None:
         active = arrays.active
         windows.append((arrays.observation[active].copy(), arrays.bounds[active].copy()))
-        actions = np.zeros(len(active), np.int64)
-        if active.any():
+        actions, slots = np.zeros(len(active), np.int64), np.flatnonzero(active)
+        if active.any() and memory is None:
             actions[active] = policy.act(arrays.observation[active], arrays.bounds[active], rng, greedy)
+        elif active.any():
+            seen = arrays.observation[active], arrays.bounds[active]
+            actions[active] = memory.act(slots, *seen, *earned, rng, greedy)
+            earned[:] = 0
         env.step(actions)
+        earned += arrays.reward[0], arrays.elapsed[0]
+        if memory is not None:
+            memory.executed(slots, arrays.executed[slots])
     result = windows, [day.balance for day in env.results(0)]
     env.close()
     return result
@@ -210,7 +219,7 @@ def test_single_actions_are_judged_as_by_the_flat_mask():
                 near = rng.random(len(bounds)) < 0.5  # half of them legal
                 actions[near] = np.where(masks, rng.random(masks.shape), -1).argmax(1)[near]
                 expected = masks[np.arange(len(bounds)), actions]
-                assert np.array_equal(_allowed(game.grid, bounds, actions), expected)
+                assert np.array_equal(game.grid.allows(bounds, actions), expected)
                 judged += len(bounds)
             return random_masked(game, rng)
 
