@@ -4,7 +4,7 @@ A dataset is a folder with `manifest.json` and one `NAME.npy` for each array of 
 
     episode    one factory in one world
     step       a window of it: what it decides at once, about all threads that wait, or one by one if that is its way
-    decision   the answer in one thread of a step
+    decision   the answer in one thread of a step, in the order of the slots
 
 Steps of episode p are first_step[p]:first_step[p+1], decisions of step w first_decision[w]:first_decision[w+1].
 

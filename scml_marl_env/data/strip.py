@@ -19,7 +19,7 @@ _OPERATIONS = {"end": END, "accept": ACCEPT, "offer": OFFER}
 def strip(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """An episode as `DatasetWriter.episode` takes it: its arrays, and what is said beside but for the expert.
 
-    A log that was cut short is truncated at the last window whose reward it holds, and its score is nan.
+    The decisions of a step stand in the order of their slots. A log that was cut short is truncated at the last window whose reward it holds, and its score is nan.
 
     Args:
         path: of a log.
@@ -56,12 +56,14 @@ def strip(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     truncated = _column(rewards, "truncated", bool)
     truncated[-1] |= not ended
     raw = [(_OPERATIONS[d["op"]], d["quantity"], d["delta"], d["price"]) for d in decisions[:rows]]
+    slot = _column(decisions[:rows], "thread", np.int16)
+    order = np.lexsort((slot, np.repeat(np.arange(n), answers[:n])))  # answers are logged in the order of sending
     steps = {
-        "observation": np.stack(observation[:rows]),
-        "bounds": np.stack(bounds[:rows]),
-        "action": _column(decisions[:rows], "action", np.int32),
-        "raw": np.array(raw, np.int32),
-        "slot": _column(decisions[:rows], "thread", np.int16),
+        "observation": np.stack(observation[:rows])[order],
+        "bounds": np.stack(bounds[:rows])[order],
+        "action": _column(decisions[:rows], "action", np.int32)[order],
+        "raw": np.array(raw, np.int32)[order],
+        "slot": slot[order],
         "state": np.stack(state[:n]),
         "day": _column(windows[:n], "day", np.int16),
         "round": _column(windows[:n], "round", np.int16),
