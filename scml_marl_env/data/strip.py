@@ -19,7 +19,8 @@ _OPERATIONS = {"end": END, "accept": ACCEPT, "offer": OFFER}
 def strip(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """An episode as `DatasetWriter.episode` takes it: its arrays, and what is said beside but for the expert.
 
-    The decisions of a step stand in the order of their slots. A log that was cut short is truncated at the last window whose reward it holds, and its score is nan.
+    The decisions of a step stand in the order of their slots. A log that was cut short is truncated at the last window
+    whose reward it holds, and its score is nan.
 
     Args:
         path: of a log.
