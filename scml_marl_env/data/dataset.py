@@ -118,7 +118,12 @@ class Dataset:
     @cached_property
     def config(self) -> EnvConfig:
         """Of the environment whose features these are."""
-        described = self.manifest["config"].items()
+        return self.config_in(self.manifest)
+
+    @staticmethod
+    def config_in(manifest: Mapping[str, Any]) -> EnvConfig:
+        """The config of a manifest."""
+        described = manifest["config"].items()
         options: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in described}
         return EnvConfig(**options)
 
