@@ -4,7 +4,7 @@ A dataset is a folder with `manifest.json` and one `NAME.npy` for each array of 
 
     episode    one factory in one world
     step       a window of it: what it decides at once, about all threads that wait, or one by one if that is its way
-    decision   the answer in one thread of a step
+    decision   the answer in one thread of a step, in the order of the slots
 
 Steps of episode p are first_step[p]:first_step[p+1], decisions of step w first_decision[w]:first_decision[w+1].
 
@@ -118,7 +118,12 @@ class Dataset:
     @cached_property
     def config(self) -> EnvConfig:
         """Of the environment whose features these are."""
-        described = self.manifest["config"].items()
+        return self.config_in(self.manifest)
+
+    @staticmethod
+    def config_in(manifest: Mapping[str, Any]) -> EnvConfig:
+        """The config of a manifest."""
+        described = manifest["config"].items()
         options: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in described}
         return EnvConfig(**options)
 

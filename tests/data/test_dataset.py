@@ -1,6 +1,8 @@
 """A dataset gives back what was written, lazily, and by the names of the rollout buffer."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -181,3 +183,30 @@ def test_advantages_of_an_episode_are_those_of_its_rollout(tmp_path):
     mine = value[span]
     offline = gae(RolloutBuffer.trajectory(back, mine, np.zeros_like(mine), np.zeros_like(mine[0])), 0.99, 0.9)
     assert np.array_equal(online[span], offline) and offline.any()
+
+
+READ = """
+import sys
+import numpy as np
+from scml_marl_env.data.dataset import Dataset
+def private():
+    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+data = Dataset(sys.argv[1])
+before, most, total = private(), 0, 0.0
+for p in range(data.n_episodes):
+    rows = data.decisions_of([p])
+    total += float(data.observation[rows].sum()) + int(data.action[rows].sum())
+    most = max(most, private() - before)
+print(data.observation.nbytes, most)
+"""
+
+
+def test_a_dataset_is_read_without_holding_it_in_memory(tmp_path):
+    steps = made_steps(CONFIG, np.random.default_rng(0), 2000)
+    with DatasetWriter(tmp_path / "data", CONFIG, ["made"]) as writer:
+        for seed in range(100):
+            writer.episode(steps, world_seed=seed, factory=0, level=0, expert=0, n_days=6, score=1.0)
+    command = [sys.executable, "-c", READ, str(tmp_path / "data")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    size, memory = map(int, found.stdout.split())
+    assert size > 100e6 and memory < size / 10
