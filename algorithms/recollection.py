@@ -234,7 +234,7 @@ class WorldsPlayer:
         return action
 
     def receive(self, env: VectorEnv) -> None:
-        """Takes in the result of the last step; an episode that it ended is told its "target", then forgotten."""
+        """Takes in what the last step did and brought; an episode that it ended is given its "target"."""
         memory = self.recollection
         if self._waiting is not None:
             world, agent, factories, slots = self._waiting
