@@ -36,7 +36,7 @@ class PolicyAgent(WindowAgent):
     start. So a world played twice is played alike, and two factories of a world draw different numbers.
 
     Args:
-        policy: "package.module:name" of what returns the policy, such as "algorithms.checkpoint:load", or a policy.
+        policy: "package.module:name" of what returns the policy, such as "algorithms.load:load", or a policy.
         path: its argument, such as the folder of a checkpoint.
         greedy: the most probable action instead of a drawn one.
         seed: a whole number of at least 0.
@@ -116,7 +116,7 @@ class PolicyAgent(WindowAgent):
         self._n_answers += len(rows)
         bounds = self._bounds[rows]
         try:
-            actions = np.asarray(self.policy.act(self._observation[rows], bounds, self.rng, self._greedy))
+            actions = np.asarray(self._ask(self._observation[rows], bounds))
         except Exception as error:
             self._note("exception", f"{type(error).__name__}: {error}", 1, error)
             actions, illegal = chosen[rows], np.ones(len(rows), bool)
@@ -127,6 +127,10 @@ class PolicyAgent(WindowAgent):
         if illegal.any():
             chosen[rows[illegal]] = _as_prudent(self.book, self._layout.grid, self._bounds)[rows[illegal]]
         return chosen
+
+    def _ask(self, observation: np.ndarray, bounds: np.ndarray) -> Any:
+        """What the policy answers to float32 (n, D) and int32 (n, M)."""
+        return self.policy.act(observation, bounds, self.rng, self._greedy)
 
     def _illegal(self, actions: np.ndarray, bounds: np.ndarray) -> np.ndarray:
         """bool (n,), which answers of the policy are none, for int32 (n, M) `bounds`; counts them."""

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scml_marl_env import opponents
 from scml_marl_env.audit.watch import audited
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.tournament.competitors import competitors
 from scml_marl_env.tournament.play import player_of
 from scml_marl_env.world import draw
-from scml_marl_env.world.official import Player, build_with
+from scml_marl_env.world.official import Player, build_with, opponent
 from scml_marl_env.world.rng import GlobalRandomness
 
 SEATS = ("levels", "official")
@@ -60,7 +59,7 @@ def play(config: EnvConfig, name: str, world_seed: int, seats: str = "levels") -
     economy = draw.economy(config, world_seed)
     chosen = _levels(economy.levels) if seats == "levels" else [i for i, d in enumerate(economy.defaults) if d is None]
     others = draw.Casting(config).field(economy.defaults, world_seed, chosen)
-    players = [watched if path is None else Player(opponents.load(path)) for path in others]
+    players = [watched if path is None else opponent(path, world_seed, i) for i, path in enumerate(others)]
     with GlobalRandomness(world_seed + 1):
         world = build_with(economy.params, config, players, name=f"audit-{world_seed}")
     with GlobalRandomness(world_seed + 2):

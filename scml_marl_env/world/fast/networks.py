@@ -1,0 +1,88 @@
+"""Policies as opponents on the fast engine: one inference of each for all places that wait for it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scml_marl_env.checkpoints import load_checkpoint
+from scml_marl_env.features import THREAD_FEATURES
+from scml_marl_env.handles import handle
+from scml_marl_env.layers.l1_counters import COUNTS
+from scml_marl_env.layers.l1_factory import N_COLUMNS, N_LEAD_ROWS
+from scml_marl_env.layout import Layout
+from scml_marl_env.policy import N_DRAWS, check_columns, config_of_policy
+from scml_marl_env.view import FactoryView
+from scml_marl_env.world.fast.seats import Seats, close_seats, open_seats
+
+
+class Networks:
+    """Answers the windows of policies that play as opponents, with memory of its own: one for each thread that plays.
+
+    An answer draws from the stream of its factory (`State.random`), which follows from the seed of the episode, and is
+    computed row by row: it does not depend on what other places do.
+    """
+
+    def __init__(self, arrays: tuple[Any, ...], view: FactoryView, policies: Mapping[int, Path], track: str) -> None:
+        """Loads the policies.
+
+        Args:
+            arrays: handles of tables, state and view of the fleet.
+            view: the view itself.
+            policies: value of `columns.POLICY` -> folder of the checkpoint.
+            track: of the worlds.
+        """
+        self._arrays, self._view, self._track = arrays, view, track
+        self._policies = {number: load_checkpoint(folder) for number, folder in policies.items()}
+        self._seats: list[tuple[Any, Seats, Any]] = []
+        self._capacity = 0
+
+    def answer(self, places: np.ndarray) -> None:
+        """Answers int64 (n,) places that all wait for a policy."""
+        if len(places) > self._capacity:
+            self._make_room(len(places))
+        tables, state, view = self._arrays
+        for policy, seats, compiled in self._seats:
+            n_windows, n = open_seats(state, view, compiled, places)
+            if n_windows:
+                actions = policy.act_rows(seats.observation[:n], seats.limits[:n], seats.uniform[:n])
+                close_seats(tables, state, view, compiled, n_windows, actions)
+
+    def _make_room(self, n_places: int) -> None:
+        self._capacity = n_places
+        self._seats = []
+        for number, policy in self._policies.items():
+            seats = _seats(Layout(config_of_policy(policy, self._track)), policy, number, self._view, n_places)
+            self._seats.append((policy, seats, handle(seats)))
+
+
+def _seats(layout: Layout, policy: Any, number: int, view: FactoryView, n_places: int) -> Seats:
+    check_columns(policy, layout.observation_names)
+    n_slots, n_columns, n_bounds = view.flags.shape[1], len(layout.observation_names), layout.grid.n_bounds
+    n_rows, n_leads = n_places * n_slots, view.signed.shape[2]
+    return Seats(
+        number,
+        handle(layout.rules),
+        layout.columns,
+        place=np.zeros(n_places, np.int64),
+        first=np.zeros(n_places + 1, np.int64),
+        bounds=np.zeros((n_rows, n_bounds), np.int32),
+        chosen=np.zeros(n_rows, np.int64),
+        row=np.zeros(n_rows, np.int64),
+        observation=np.zeros((n_rows, n_columns), np.float32),
+        limits=np.zeros((n_rows, n_bounds), np.int32),
+        uniform=np.zeros((n_rows, N_DRAWS), np.float32),
+        features=np.zeros((n_slots, n_columns), np.float32),
+        threads=np.zeros((n_slots, len(THREAD_FEATURES)), np.float32),
+        state=np.zeros(len(layout.state_names), np.float32),
+        priority=np.zeros(n_slots),
+        settled=np.zeros(n_slots, np.int64),
+        reason=np.zeros(n_slots, np.int64),
+        unsafe=np.zeros((2, 2, len(COUNTS)), np.int64),
+        answers=np.zeros((4, n_slots), np.int64),
+        scratch_threads=np.zeros((n_slots, N_COLUMNS), np.int64),
+        scratch_leads=np.zeros((N_LEAD_ROWS, n_leads), np.int64),
+        scratch_lots=np.zeros(4, np.int64),
+        scratch_order=np.zeros(n_slots, np.int64),
+    )
