@@ -12,6 +12,7 @@ from scml_marl_env.fast_steps import (
     Board,
     Settings,
     World,
+    at_seats,
     follow_all,
     play_all,
     refresh_all,
@@ -29,7 +30,6 @@ from scml_marl_env.layout import Layout
 from scml_marl_env.vector_worker import EMPTY_EPISODES, VectorArrays, episode_seed
 from scml_marl_env.world.fast import columns as at
 from scml_marl_env.world.fast.fleet import Cast, Fleet
-from scml_marl_env.world.fast.seats import waiting
 
 _PARTS_PER_THREAD = 4
 _RESULTS = ("reward", "elapsed", "terminated", "truncated", "executed")
@@ -149,14 +149,13 @@ class FastShard:
 
     def _answer_seats(self, places: np.ndarray, lane: int) -> None:
         """Lets the policies that play as opponents answer until none of the places waits for one."""
-        networks, state = self._networks[lane], self._fleet.arrays[1]
+        networks = self._networks[lane]
         if networks is None:
             return
-        places = waiting(state, places)
+        places = at_seats(self._world, places)
         while len(places):
             networks.answer(places)
-            follow_all(self._world, self._board, places)
-            places = waiting(state, places)
+            places = follow_all(self._world, self._board, places)
 
     def refresh(self) -> None:
         """Writes every row of what the agents see as of now."""

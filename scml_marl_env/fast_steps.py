@@ -389,10 +389,24 @@ def play_all(world: World, settings: Settings, board: Board, places: np.ndarray,
 
 
 @unlocked
-def follow_all(world: World, board: Board, places: np.ndarray) -> None:
-    """`follow` of all given places."""
+def at_seats(world: World, places: np.ndarray) -> np.ndarray:
+    """int64 (n,), those of the places that wait for an answer of a policy that plays as an opponent."""
+    state, n, found = world.state, 0, np.empty(places.shape[0], np.int64)
+    for j in range(places.shape[0]):
+        e = places[j]
+        f = state.world[e, fast.WINDOW]
+        if f >= 0 and state.factory[e, f, fast.POLICY] >= fast.SEATED:
+            found[n] = e
+            n += 1
+    return found[:n]
+
+
+@unlocked
+def follow_all(world: World, board: Board, places: np.ndarray) -> np.ndarray:
+    """`follow` of all given places; returns `at_seats` of them."""
     for j in range(places.shape[0]):
         follow(world, board, places[j])
+    return at_seats(world, places)
 
 
 @unlocked

@@ -42,26 +42,26 @@ class Networks:
         """Answers int64 (n,) places that all wait for a policy."""
         if len(places) > self._capacity:
             self._make_room(len(places))
-        tables, state, view = self._arrays
         for policy, seats, compiled in self._seats:
-            n_windows, n = open_seats(state, view, compiled, places)
+            n_windows, n = open_seats(compiled, places)
             if n_windows:
                 actions = policy.act_rows(seats.observation[:n], seats.limits[:n], seats.uniform[:n])
-                close_seats(tables, state, view, compiled, n_windows, actions)
+                close_seats(compiled, n_windows, actions)
 
     def _make_room(self, n_places: int) -> None:
         self._capacity = n_places
         self._seats = []
         for number, policy in self._policies.items():
-            seats = _seats(Layout(config_of_policy(policy, self._track)), policy, number, self._view, n_places)
+            layout = Layout(config_of_policy(policy, self._track))
+            check_columns(policy, layout.observation_names)
+            seats = _seats(self._arrays, layout, number, n_places, self._view.flags.shape[1])
             self._seats.append((policy, seats, handle(seats)))
 
 
-def _seats(layout: Layout, policy: Any, number: int, view: FactoryView, n_places: int) -> Seats:
-    check_columns(policy, layout.observation_names)
-    n_slots, n_columns, n_bounds = view.flags.shape[1], len(layout.observation_names), layout.grid.n_bounds
-    n_rows, n_leads = n_places * n_slots, view.signed.shape[2]
+def _seats(arrays: tuple[Any, ...], layout: Layout, number: int, n_places: int, n_slots: int) -> Seats:
+    n_columns, n_bounds, n_rows = len(layout.observation_names), layout.grid.n_bounds, n_places * n_slots
     return Seats(
+        *arrays,
         number,
         handle(layout.rules),
         layout.columns,
@@ -75,14 +75,14 @@ def _seats(layout: Layout, policy: Any, number: int, view: FactoryView, n_places
         uniform=np.zeros((n_rows, N_DRAWS), np.float32),
         features=np.zeros((n_slots, n_columns), np.float32),
         threads=np.zeros((n_slots, len(THREAD_FEATURES)), np.float32),
-        state=np.zeros(len(layout.state_names), np.float32),
+        summary=np.zeros(len(layout.state_names), np.float32),
         priority=np.zeros(n_slots),
         settled=np.zeros(n_slots, np.int64),
         reason=np.zeros(n_slots, np.int64),
         unsafe=np.zeros((2, 2, len(COUNTS)), np.int64),
         answers=np.zeros((4, n_slots), np.int64),
         scratch_threads=np.zeros((n_slots, N_COLUMNS), np.int64),
-        scratch_leads=np.zeros((N_LEAD_ROWS, n_leads), np.int64),
+        scratch_leads=np.zeros((N_LEAD_ROWS, layout.config.horizon + 1), np.int64),
         scratch_lots=np.zeros(4, np.int64),
         scratch_order=np.zeros(n_slots, np.int64),
     )

@@ -24,6 +24,9 @@ from scml_marl_env.world.fast.talks import give_answers
 class Seats(NamedTuple):
     """What a policy's windows in up to P places are made of; K slots, D columns, M bounds, R = P * K rows."""
 
+    tables: Tables
+    state: State
+    views: FactoryView
     policy: int  # value of `columns.POLICY`
     rules: Rules
     columns: Columns
@@ -39,7 +42,7 @@ class Seats(NamedTuple):
     # Memory for one window at a time:
     features: np.ndarray  # float32 (K, D)
     threads: np.ndarray  # float32 (K, len(THREAD_FEATURES)), if the observation has no part `thread`
-    state: np.ndarray  # float32 (S,)
+    summary: np.ndarray  # float32 (S,), the critic's state, which nobody reads
     priority: np.ndarray  # float64 (K,), zeros
     settled: np.ndarray  # int64 (K,)
     reason: np.ndarray  # int64 (K,)
@@ -51,27 +54,10 @@ class Seats(NamedTuple):
     scratch_order: np.ndarray
 
 
-@lean
-def is_seat(s: State, e: int) -> bool:
-    """Whether place `e` waits for an answer of a policy that plays as an opponent."""
-    f = s.world[e, fast.WINDOW]
-    return f >= 0 and s.factory[e, f, fast.POLICY] >= fast.SEATED
-
-
 @unlocked
-def waiting(s: State, places: np.ndarray) -> np.ndarray:
-    """int64 (n,), those of the places that wait for an answer of a policy that plays as an opponent."""
-    found, n = np.empty(places.shape[0], np.int64), 0
-    for j in range(places.shape[0]):
-        if is_seat(s, places[j]):
-            found[n] = places[j]
-            n += 1
-    return found[:n]
-
-
-@unlocked
-def open_seats(s: State, view: FactoryView, seats: Seats, places: np.ndarray) -> tuple[int, int]:
+def open_seats(seats: Seats, places: np.ndarray) -> tuple[int, int]:
     """Writes the windows of the policy among int64 (<= P,) `places`; returns how many there are, and rows that wait."""
+    s, view = seats.state, seats.views
     n_windows = n_rows = last = 0
     seats.first[0] = 0
     for j in range(places.shape[0]):
@@ -88,7 +74,7 @@ def open_seats(s: State, view: FactoryView, seats: Seats, places: np.ndarray) ->
         features, bounds = seats.features[:n_slots], seats.bounds[first:last]
         threads = features if seats.columns.thread >= 0 else seats.threads[:n_slots]
         open_window_with(
-            view, b, seats.rules, seats.columns, bounds, threads, features, seats.state, scratch_of(seats)
+            view, b, seats.rules, seats.columns, bounds, threads, features, seats.summary, scratch_of(seats)
         )  # fmt: skip
         before = n_rows
         for k in range(n_slots):
@@ -103,8 +89,9 @@ def open_seats(s: State, view: FactoryView, seats: Seats, places: np.ndarray) ->
 
 
 @unlocked
-def close_seats(t: Tables, s: State, view: FactoryView, seats: Seats, n_windows: int, actions: np.ndarray) -> None:
+def close_seats(seats: Seats, n_windows: int, actions: np.ndarray) -> None:
     """Settles int64 (n,) `actions` of the rows that `open_seats` wrote, and hands them to the negotiations."""
+    s, view = seats.state, seats.views
     for i in range(actions.shape[0]):
         seats.chosen[seats.row[i]] = actions[i]
     memory, scratch = seats.answers, scratch_of(seats)
@@ -119,7 +106,7 @@ def close_seats(t: Tables, s: State, view: FactoryView, seats: Seats, n_windows:
             answers, scratch,
         )  # fmt: skip
         say(s, e, answered.executed, scratch)
-        give_answers(t, s, view, e, f)
+        give_answers(seats.tables, s, view, e, f)
 
 
 @lean
