@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from algorithms import kernels
 from algorithms.heads import FIRST_OFFER, OFFER, FactoredHead
-from algorithms.kernels import ZERO, compiled, tanh
+from algorithms.kernels import BELOW_ONE, LOWEST, ZERO, compiled, exp, tanh
 from algorithms.networks import Actor, Scale
 
 LINEAR, TANH, RELU = range(3)
@@ -48,6 +48,34 @@ def layer(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, activation: int) 
         for j in range(flat.size):
             flat[j] = max(flat[j], ZERO)
     return out
+
+
+@compiled
+def choose(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, bits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Returns int64 (n,): the choice of each row, by inverse transform of its float32 (n,) number, as `kernels.draw`.
+
+    Args:
+        x: float32 (n, H).  weight: float32 (H, C).  bias: float32 (C,).
+        bits: int64 (n,), bit c for choice c that is allowed, not 0.
+    """
+    z, choice = layer(x, weight, bias, LINEAR), np.empty(x.shape[0], np.int64)
+    n_choices = z.shape[1]
+    for i in range(z.shape[0]):
+        best, total, row = LOWEST, ZERO, z[i]
+        for c in range(n_choices):
+            row[c] = row[c] if (bits[i] >> c) & 1 else LOWEST
+            best = max(best, row[c])
+        for c in range(n_choices):
+            row[c] = exp(row[c] - best) if (bits[i] >> c) & 1 else ZERO
+        for c in range(n_choices):
+            total += row[c]
+        level = min(min(uniform[i], BELOW_ONE) * total, total * BELOW_ONE)
+        cumulated, taken = ZERO, 0
+        for c in range(n_choices):
+            cumulated += row[c]
+            taken += 1 if cumulated <= level else 0
+        choice[i] = taken
+    return choice
 
 
 class RowActor:
@@ -102,8 +130,7 @@ class RowActor:
         return action
 
     def _choose(self, factor: int, x: np.ndarray, bits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        scores = layer(x, *self._factors[factor], LINEAR)
-        return kernels.draw(np.ascontiguousarray(scores.T), bits, np.ascontiguousarray(uniform[:, factor]), False)[0]
+        return choose(x, *self._factors[factor], bits, uniform[:, factor])
 
     def _given(self, factor: int, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         out = np.empty_like(x)
