@@ -168,6 +168,16 @@ class ActionGrid:
 
         return caps_at(bounds, lead, self.n_leads, self.n_price_levels)
 
+    def allows(self, bounds: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """bool (n,), whether int32 (n, M) `bounds` allow int64 (n,) `actions`; without the flat mask."""
+        ops, leads = self.ops_and_leads(bounds)
+        rows, offers = np.arange(len(actions)), actions >= OFFER
+        allowed = ops[rows, np.minimum(actions, OFFER)]
+        lead, rest = np.divmod(np.maximum(actions - OFFER, 0), len(self.quantities) * self.n_price_levels)
+        index, level = np.divmod(rest, self.n_price_levels)
+        caps = self.caps_at(bounds, lead)[rows, level]
+        return allowed & (~offers | (leads[rows, lead] & (self.quantity_array[index] <= caps)))
+
     def mask(self, bounds: Any, xp: Any = np) -> Any:
         """bool (..., A): the flat mask of allowed actions."""
         caps = self.caps(bounds, xp)

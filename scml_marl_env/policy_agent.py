@@ -144,7 +144,7 @@ class PolicyAgent(WindowAgent):
         outside = (actions < 0) | (actions >= grid.n_actions)
         if outside.any():
             self._note("range", f"{actions[outside][0]} is outside 0..{grid.n_actions - 1}", int(outside.sum()))
-        masked = ~outside & ~_allowed(grid, bounds, np.where(outside, END, actions))
+        masked = ~outside & ~grid.allows(bounds, np.where(outside, END, actions))
         if masked.any():
             answer = grid.decode(int(actions[masked][0]))
             self._note("masked", f"(operation, lead, quantity, level) = {answer}", int(masked.sum()))
@@ -154,17 +154,6 @@ class PolicyAgent(WindowAgent):
         if not self._fallbacks[kind]:
             _log.warning("%s: illegal answer of the policy (%s), replaced: %s", self.id, kind, what, exc_info=error)
         self._fallbacks[kind] += count
-
-
-def _allowed(grid: ActionGrid, bounds: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """bool (n,), whether int32 (n, M) `bounds` allow actions of the grid, int64 (n,); without the flat mask."""
-    ops, leads = grid.ops_and_leads(bounds)
-    offers = actions >= OFFER
-    allowed = ops[np.arange(len(actions)), np.minimum(actions, OFFER)]
-    lead, rest = np.divmod(np.maximum(actions - OFFER, 0), len(grid.quantities) * grid.n_price_levels)
-    index, level = np.divmod(rest, grid.n_price_levels)
-    caps = grid.caps_at(bounds, lead)[np.arange(len(actions)), level]
-    return allowed & (~offers | (leads[np.arange(len(actions)), lead] & (grid.quantity_array[index] <= caps)))
 
 
 def _as_prudent(book: AwiView, grid: ActionGrid, bounds: np.ndarray) -> np.ndarray:
@@ -181,7 +170,7 @@ def _as_prudent(book: AwiView, grid: ActionGrid, bounds: np.ndarray) -> np.ndarr
             actions[k] = grid.encode(OFFER, min(answer.lead, grid.n_leads - 1), quantity, level)
         elif answer.operation != WAIT:
             actions[k] = answer.operation
-    return np.where(_allowed(grid, bounds, actions), actions, END)
+    return np.where(grid.allows(bounds, actions), actions, END)
 
 
 def _place(name: str, awi: Any) -> int:

@@ -16,7 +16,7 @@ from algorithms.ppo import PPOConfig, Shapes
 from scml_marl_env import opponents
 from scml_marl_env.array_env import ArrayEnv
 from scml_marl_env.policy import load_policy
-from scml_marl_env.policy_agent import FALLBACKS, PolicyAgent, _allowed
+from scml_marl_env.policy_agent import FALLBACKS, PolicyAgent
 from scml_marl_env.registry import config_of
 from scml_marl_env.world.draw import draw
 from scml_marl_env.world.official import Player, build_with
@@ -210,7 +210,7 @@ def test_single_actions_are_judged_as_by_the_flat_mask():
                 near = rng.random(len(bounds)) < 0.5  # half of them legal
                 actions[near] = np.where(masks, rng.random(masks.shape), -1).argmax(1)[near]
                 expected = masks[np.arange(len(bounds)), actions]
-                assert np.array_equal(_allowed(game.grid, bounds, actions), expected)
+                assert np.array_equal(game.grid.allows(bounds, actions), expected)
                 judged += len(bounds)
             return random_masked(game, rng)
 

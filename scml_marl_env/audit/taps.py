@@ -35,15 +35,21 @@ class Spoken(NamedTuple):
 
 
 class Tap:
-    """What listens at one agent. It keeps a `FactoryView` of its own, from nothing but the agent's interface."""
+    """What listens at one agent. It keeps a `FactoryView` of its own, from nothing but the agent's interface.
 
-    def __init__(self, agent: Any) -> None:
+    Args:
+        agent: at which it listens.
+        n_slots: of the view at least; it has one for each partner.
+        n_history: offers of a thread that the view keeps.
+    """
+
+    def __init__(self, agent: Any, n_slots: int = 1, n_history: int = 0) -> None:
         self.agent = agent
         awi = agent._awi  # the agent's own property may correct what it reads
         n_partners = (0 if awi.is_first_level else len(awi.my_suppliers)) + (
             0 if awi.is_last_level else len(awi.my_consumers)
         )
-        self.view: FactoryView = empty_view(1, max(1, n_partners), awi.horizon + 1, 0)
+        self.view: FactoryView = empty_view(1, max(n_slots, n_partners), awi.horizon + 1, n_history)
         self.book = AwiView(awi, self.view, 0, bool(getattr(awi._world, "conserving", False)))
 
     def start_day(self) -> None:

@@ -8,16 +8,15 @@ for a sync agent, one by one for any other, each beside what is then pending. An
 as the END that it causes. U3 is the shortfall of each day by causes. Contracts with bankrupt partners count nowhere.
 """
 
-import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import cache, wraps
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from scml_marl_env.actions import ACCEPT, OFFER, WAIT
-from scml_marl_env.audit.taps import Tap, tapped
+from scml_marl_env.actions import ACCEPT, OFFER
+from scml_marl_env.audit.decisions import Asked, DecisionTap, quietly
+from scml_marl_env.audit.taps import Spoken, tapped
 from scml_marl_env.layers.l1_shield import (
     CAUSES,
     COUNTS,
@@ -40,34 +39,7 @@ EXAMPLES_EACH = 2
 _OPERATIONS = {ACCEPT: "accept", OFFER: "offer"}
 
 
-def _quietly(method: Callable) -> Callable:
-    """An error of the audit is kept for the report: raised here, SCML would take it for one of the agent's."""
-
-    @wraps(method)
-    def call(self: "Watch", *args: Any) -> None:
-        if self.error is None:
-            try:
-                method(self, *args)
-            except Exception:
-                self.error = traceback.format_exc()
-
-    return call
-
-
-class _Window:
-    """Answers that are decided together: what was known, what is asked, and what has been sent so far."""
-
-    def __init__(self, view: FactoryView, table: Mapping[int, tuple[int, Any]]) -> None:
-        self.view = view.copy()
-        self.table = dict(table)  # slot -> (round, offer of the partner)
-        self.answers: Answers = new_answers(view.exists.shape[1])
-        self.sent: set[int] = set()
-
-    def awaits(self, k: int, state: Any) -> bool:
-        return k not in self.sent and self.table.get(k) == (state.step, state.current_offer)
-
-
-class Watch(Tap):
+class Watch(DecisionTap):
     """Counts the unsafe actions of one agent.
 
     Attributes:
@@ -83,44 +55,40 @@ class Watch(Tap):
         self.causes: Counter[tuple[str, str, str]] = Counter()
         self.realised: Counter[str] = Counter()
         self.examples: list[dict[str, Any]] = []
-        self.error: str | None = None
         self._invalid_offers = 0
         self._kept: Counter[tuple[str, ...]] = Counter()
-        self._window: _Window | None = None
-        try:
-            super().__init__(agent)
-        except Exception:
-            self.error = traceback.format_exc()
+        super().__init__(agent)
 
-    @_quietly
-    def start_day(self) -> None:
-        super().start_day()
+    def opened(self, window: Asked) -> None:
+        self._known = self.view.copy()
+        self._answers: Answers = new_answers(self.view.exists.shape[1])
 
-    @_quietly
-    def closes(self, annotation: Mapping[str, Any], agreement: Mapping[str, int] | None) -> None:
-        super().closes(annotation, agreement)
+    def heard(self, window: Asked, k: int, said: Spoken, response: Any) -> None:
+        self._invalid_offers += not said.valid
+        answers = self._answers
+        answers.operation[k] = said.operation
+        answers.lead[k], answers.quantity[k], answers.price[k] = said.lead, said.quantity, said.price
 
-    @_quietly
-    def asked_first(self) -> None:
-        asked = self.unsent()
-        self._close_window()
-        self.look({}, None, asked)
-        self._window = _Window(self.view, {self.book.slot[partner]: (0, None) for partner in asked})
+    def closed(self, window: Asked) -> None:
+        """Judges what has been sent of the window."""
+        view, answers = self._known, self._answers
+        for k in np.flatnonzero(view.on_turn[0]):
+            view.on_turn[0, k] = int(k) in window.sent
+        n_slots = len(answers.operation)
+        cause, limit = np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64)
+        for index, grade in enumerate(GRADES):
+            before = self.counts[index].copy()
+            count_unsafe(view, 0, index + 1, answers, self.counts[index])
+            judge_answers(view, 0, index + 1, answers, cause, limit)
+            for k in np.flatnonzero(cause):
+                self._note_single(grade, int(k), CAUSES[cause[k]], int(limit[k]))
+            joint = self.counts[index, COUNTS.index("u2_windows")] > before[COUNTS.index("u2_windows")]
+            if joint and not cause.any():
+                self._keep(("u2", grade), [int(k) for k in np.flatnonzero(answers.operation >= ACCEPT)])
 
-    @_quietly
-    def asked(self, offers: Mapping[str, Any], states: Mapping[str, Any]) -> None:
-        self._close_window()
-        self.look(offers, states, list(offers))
-        table = {self.book.slot[partner]: (states[partner].step, offer) for partner, offer in offers.items()}
-        self._window = _Window(self.view, table)
-
-    def sends(self, negotiator: Any, state: Any, response: Any) -> Any:
-        self._note(negotiator.id, state, response)
-        return response
-
-    @_quietly
+    @quietly
     def end_day(self) -> None:
-        self._close_window()
+        self.close_window()
         self.realised["days"] += 1
         view, awi = self.view, self.agent._awi
         forced, inputs = int(view.exogenous_out[0]), int(view.stock[0] + view.exogenous_in[0] + view.signed_in[0, 0])
@@ -142,7 +110,7 @@ class Watch(Tap):
         Raises:
             RuntimeError: if the audit itself failed; the agent played on untouched, but its counts are incomplete.
         """
-        self._close_window()
+        self.close_window()
         if self.error is not None:
             raise RuntimeError(f"The audit of {type(self.agent).__name__} failed, please report it:\n{self.error}")
         out = {name: float(self.counts[0, COUNTS.index(name)]) for name in SHARED}
@@ -156,65 +124,24 @@ class Watch(Tap):
         names = ("days", "bankrupt_days", "short_units", "short_days", *causes)
         return out | {name: float(self.realised[name]) for name in names}
 
-    @_quietly
-    def _note(self, partner: str, state: Any, response: Any) -> None:
-        said = self.speak(partner, response, state.current_offer)
-        self._invalid_offers += not said.valid
-        if said.operation == WAIT:
-            return
-        k = self.book.slot[partner]
-        if self._window is None or not self._window.awaits(k, state):
-            self._close_window()
-            self.look({partner: state.current_offer}, {partner: state}, [partner])
-            self._window = _Window(self.view, {k: (state.step, state.current_offer)})
-        window = self._window
-        window.sent.add(k)
-        answers = window.answers
-        answers.operation[k] = said.operation
-        answers.lead[k], answers.quantity[k], answers.price[k] = said.lead, said.quantity, said.price
-        if said.operation == OFFER:
-            self.book.sent(k, self.outcome(said))
-        if len(window.sent) == len(window.table):
-            self._close_window()
-
-    def _close_window(self) -> None:
-        """Judges what has been sent of the window; what was decided and never sent is nothing."""
-        window, self._window = self._window, None
-        if window is None or not window.sent:
-            return
-        view, answers = window.view, window.answers
-        for k in np.flatnonzero(view.on_turn[0]):
-            view.on_turn[0, k] = int(k) in window.sent
-        n_slots = len(answers.operation)
-        cause, limit = np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64)
-        for index, grade in enumerate(GRADES):
-            before = self.counts[index].copy()
-            count_unsafe(view, 0, index + 1, answers, self.counts[index])
-            judge_answers(view, 0, index + 1, answers, cause, limit)
-            for k in np.flatnonzero(cause):
-                self._note_single(grade, window, int(k), CAUSES[cause[k]], int(limit[k]))
-            joint = self.counts[index, COUNTS.index("u2_windows")] > before[COUNTS.index("u2_windows")]
-            if joint and not cause.any():
-                self._keep(("u2", grade), window, [int(k) for k in np.flatnonzero(answers.operation >= ACCEPT)])
-
-    def _note_single(self, grade: str, window: _Window, k: int, cause: str, limit: int) -> None:
-        accepts = window.answers.operation[k] == ACCEPT
-        lead = int(window.view.offer_lead[0, k] if accepts else window.answers.lead[k])
+    def _note_single(self, grade: str, k: int, cause: str, limit: int) -> None:
+        accepts = self._answers.operation[k] == ACCEPT
+        lead = int(self._known.offer_lead[0, k] if accepts else self._answers.lead[k])
         if cause != "money_today":
             cause = f"{cause}_{'today' if lead == 0 else 'later'}"
         self.causes[grade, "accepts" if accepts else "offers", cause] += 1
-        self._keep(("u1", grade, "accept" if accepts else "offer", cause), window, [k], limit)
+        self._keep(("u1", grade, "accept" if accepts else "offer", cause), [k], limit)
 
-    def _keep(self, kind: tuple[str, ...], window: _Window, slots: list[int], limit: int | None = None) -> None:
+    def _keep(self, kind: tuple[str, ...], slots: list[int], limit: int | None = None) -> None:
         """Keeps an example, unless there are enough of its kind."""
         if self._kept[kind] >= EXAMPLES_EACH:
             return
         self._kept[kind] += 1
-        view = window.view
+        view = self._known
         example: dict[str, Any] = {"measure": kind[0], "grade": kind[1], "day": int(view.day[0])}
         if limit is not None:
             example |= {"cause": kind[3], "limit": limit}
-        example["answers"] = [self._told(window, k) for k in slots]
+        example["answers"] = [self._told(k) for k in slots]
         pending = np.flatnonzero(view.pending[0] & ~view.on_turn[0])
         example["pending"] = [_contract(view, "sent", int(k)) for k in pending]
         for name in ("n_lines", "stock", "exogenous_in", "exogenous_in_cost", "exogenous_out", "balance"):
@@ -223,8 +150,8 @@ class Watch(Tap):
             example[name] = getattr(view, name)[0].tolist()
         self.examples.append(example)
 
-    def _told(self, window: _Window, k: int) -> dict[str, Any]:
-        view, answers = window.view, window.answers
+    def _told(self, k: int) -> dict[str, Any]:
+        view, answers = self._known, self._answers
         told = {"round": int(view.round[0, k]), "operation": _OPERATIONS[int(answers.operation[k])]}
         if answers.operation[k] == ACCEPT:
             return told | _contract(view, "offer", k) | self._partner(k)

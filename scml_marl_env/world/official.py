@@ -204,6 +204,20 @@ def build_with(economy: Mapping[str, Any], config: EnvConfig, players: Sequence[
     return lean(**params)
 
 
+def settled(world: Any, agent_id: str) -> dict[str, Any]:
+    """What the world made of a factory's last finished day: fields of `engine.DayResult`, items and dollars."""
+    return {
+        "balance": float(world.current_balance(agent_id)),
+        "profit": float(world._profits[agent_id][-1]),
+        "stock": int(world._inventory_input[agent_id]),
+        "produced": round(world._productivity[agent_id] * world.agent_profiles[agent_id].n_lines),
+        "shortfall": int(world._shortfall_quantity[agent_id]),
+        "shortfall_penalty": float(world._shortfall_penalty[agent_id]),
+        "storage_cost": float(world._storage_cost[agent_id]),
+        "disposal_cost": float(world._disposal_cost[agent_id]),
+    }
+
+
 @cache
 def _lean_class(official: type, conserving: bool) -> type:
     bases: tuple[type, ...] = (_Lean, _Conserving, official) if conserving else (_Lean, official)

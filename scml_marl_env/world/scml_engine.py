@@ -21,7 +21,7 @@ from scml_marl_env.layers.l1_shield import attribute_shortfall
 from scml_marl_env.view import FactoryView, empty_view
 from scml_marl_env.world.draw import WorldDraw, draw
 from scml_marl_env.world.engine import Answer, Bankrupt, DayResult, Event, Over, Window
-from scml_marl_env.world.official import build
+from scml_marl_env.world.official import build, settled
 from scml_marl_env.world.rng import GlobalRandomness
 
 
@@ -228,11 +228,9 @@ def _collector(world: Any, ids: list[str], results: list[list[DayResult]]) -> Ca
         world = weak()
         assert world is not None
         for agent_id, rows in zip(ids, results, strict=True):
-            profile = world.agent_profiles[agent_id]
-            balance = float(world.current_balance(agent_id))
-            day, forced = world.current_step, int(world.exogenous_qout[agent_id])
+            day, forced, result = world.current_step, int(world.exogenous_qout[agent_id]), settled(world, agent_id)
             bought, sold = int(world._input_quantity[agent_id]), int(world._output_quantity[agent_id])
-            produced = round(world._productivity[agent_id] * profile.n_lines)
+            n_lines = world.agent_profiles[agent_id].n_lines
             before = rows[-1] if rows else None
             ruined = before is not None and before.balance < 0
             void = 0 if ruined else world.agents[agent_id].adapted_object.book.void_until(day)
@@ -240,17 +238,10 @@ def _collector(world: Any, ids: list[str], results: list[list[DayResult]]) -> Ca
             rows.append(
                 DayResult(
                     day=day,
-                    balance=balance,
-                    profit=float(world._profits[agent_id][-1]),
-                    stock=int(world._inventory_input[agent_id]),
                     bought=bought,
                     sold=sold,
-                    produced=produced,
-                    shortfall=int(world._shortfall_quantity[agent_id]),
-                    due_to=attribute_shortfall(sold - forced, forced, inputs, produced, profile.n_lines, void),
-                    shortfall_penalty=float(world._shortfall_penalty[agent_id]),
-                    storage_cost=float(world._storage_cost[agent_id]),
-                    disposal_cost=float(world._disposal_cost[agent_id]),
+                    due_to=attribute_shortfall(sold - forced, forced, inputs, result["produced"], n_lines, void),
+                    **result,
                 )
             )
 

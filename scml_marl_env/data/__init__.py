@@ -1,0 +1,1 @@
+"""Offline data: recorders of any SCML agent, and datasets of their decisions."""
