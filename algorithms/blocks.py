@@ -5,7 +5,8 @@ fast: a minibatch passes through all layers block by block, so that no activatio
 oneDNN's (algorithms.dense); everything between them is one compiled loop each (algorithms.kernels).
 """
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from algorithms import kernels
 from algorithms.dense import linear, product
-from algorithms.heads import FactoredHead
-from algorithms.losses import clipped_objective, squared_error
+from algorithms.heads import FIRST_OFFER, FactoredHead
+from algorithms.losses import clipped_objective, likelihood, squared_error
 from algorithms.networks import Actor, Critic
 
 BLOCK = 2048  # rows: 64 activations of them fill half a megabyte
+CHUNK = 65536  # rows that are masked or judged at once elsewhere: bounds memory, changes nothing
 
 
 class PolicyRows(Protocol):
@@ -54,14 +56,23 @@ class AutogradActor:
         """Returns what `backward` needs to know of the bounds (n, M) along the actions (n,)."""
         return self.actor.head.legal(bounds, action)
 
-    def backward(self, batch: PolicyRows, i: Tensor, advantage: Tensor, clip: float, bonus: float) -> Tensor:
+    @torch.no_grad()
+    def log_prob(self, batch: PolicyRows) -> Tensor:
+        """Returns log p of every decision under the actor as it is now, float32 (R,)."""
+        source, chunks = batch.observation.flatten(0, 1), range(0, len(batch.rows), CHUNK)
+        parts = [slice(start, start + CHUNK) for start in chunks]
+        found = [self.actor.evaluate(source[batch.rows[i]], batch.legal[i], batch.action[i])[0] for i in parts]
+        return torch.cat(found)
+
+    def backward(self, batch: PolicyRows, i: Tensor, advantage: Tensor, clip: float | None, bonus: float) -> Tensor:
         """Writes the gradient of loss - bonus * entropy on the decisions `i` into the actor's parameters.
 
         Args:
             batch: the rollout.
             i: int64 (n,), which of its decisions.
             advantage: float32 (R,).
-            clip: half-width of the trusted interval of the probability ratio.
+            clip: half-width of the trusted interval of the probability ratio; None for plain likelihood: the loss is
+                then - mean(advantage * log p), and `batch.log_prob` is not read.
             bonus: weight of the entropy.
 
         Returns:
@@ -70,7 +81,10 @@ class AutogradActor:
         self.actor.zero_grad()
         observation = batch.observation.flatten(0, 1)[batch.rows[i]]
         log_prob, entropy = self.actor.evaluate(observation, batch.legal[i], batch.action[i])
-        loss, kl, clipped = clipped_objective(log_prob, batch.log_prob[i], advantage[i], clip)
+        if clip is None:
+            loss, kl, clipped = likelihood(log_prob, advantage[i])
+        else:
+            loss, kl, clipped = clipped_objective(log_prob, batch.log_prob[i], advantage[i], clip)
         disorder = entropy.mean()
         (loss - bonus * disorder).backward()
         return torch.stack([loss, disorder, kl, clipped]).detach()
@@ -139,55 +153,56 @@ class BlockedActor:
         return self.head.legal_bits(bounds, action)
 
     @torch.no_grad()
-    def backward(self, batch: PolicyRows, i: Tensor, advantage: Tensor, clip: float, bonus: float) -> Tensor:
+    def log_prob(self, batch: PolicyRows) -> Tensor:
+        """As `AutogradActor.log_prob`."""
+        i = torch.arange(len(batch.rows))
+        found = torch.empty(len(i))
+        nothing = np.empty(len(i), np.float32)
+        n_offers, rows, legal, choice, _, _ = self._minibatch(batch, i, nothing, nothing)
+        offers = batch.action >= FIRST_OFFER
+        order = torch.cat([i[offers], i[~offers]])
+        for part, x, k in self._blocks(batch, rows, n_offers):
+            features = self.torso.forward(x)[-1]
+            found[order[part]] = torch.from_numpy(self._forward(features, k, legal[:, part], choice[:, part]).log_prob)
+        return found
+
+    @torch.no_grad()
+    def backward(self, batch: PolicyRows, i: Tensor, advantage: Tensor, clip: float | None, bonus: float) -> Tensor:
         """As `AutogradActor.backward`."""
         zero_gradients(self.actor)
-        arrays = (i, batch.rows, batch.legal, batch.action, batch.log_prob, advantage)
-        order, decided, bits, action, log_prob, gains = (array.numpy() for array in arrays)
-        n_offers, rows, legal, choice, old, gain = kernels.minibatch(
-            order, decided, bits, action, log_prob, gains, self.head.n_quantities, self.head.n_prices
-        )
-        source, sums = batch.observation.flatten(0, 1), np.zeros(4)
-        for start in range(0, len(rows), BLOCK):
-            part = slice(start, min(start + BLOCK, len(rows)))
-            x = self.actor.scale(source.index_select(0, torch.from_numpy(rows[part])))
+        old_log_prob = advantage if clip is None else batch.log_prob
+        n_offers, rows, legal, choice, old, gain = self._minibatch(batch, i, old_log_prob.numpy(), advantage.numpy())
+        sums = np.zeros(4)
+        for part, x, k in self._blocks(batch, rows, n_offers):
             outputs = self.torso.forward(x)
-            k = min(max(n_offers - start, 0), len(x))
-            gradient = self._head(
-                outputs[-1],
-                k,
-                legal[:, part],
-                choice[:, part],
-                old[part],
-                gain[part],
-                (clip, bonus, 1 / len(rows)),
-                sums,
-            )
-            self.torso.backward(gradient, outputs)
+            forward = self._forward(outputs[-1], k, legal[:, part], choice[:, part])
+            by_log_prob = np.empty_like(forward.log_prob)
+            if clip is None:
+                loss = kernels.likelihood_loss(forward.log_prob, gain[part], 1 / len(rows), by_log_prob)
+            else:
+                loss = kernels.policy_loss(forward.log_prob, old[part], gain[part], clip, 1 / len(rows), by_log_prob)
+            sums += (loss[0], forward.entropy.sum(dtype=np.float64), loss[1], loss[2])
+            self.torso.backward(self._backward(forward, choice[:, part], by_log_prob, -bonus / len(rows)), outputs)
         if not n_offers:  # as autograd leaves what it did not touch: Adam then keeps its hands off
             for unused in list(self.head.children())[1:]:
                 unused.zero_grad()
         return torch.from_numpy(sums / len(rows)).float()
 
-    def _head(
-        self,
-        features: Tensor,
-        k: int,
-        legal: np.ndarray,
-        choice: np.ndarray,
-        old: np.ndarray,
-        gain: np.ndarray,
-        weights: tuple[float, float, float],
-        sums: np.ndarray,
-    ) -> Tensor:
-        """Adds to the head's gradients, and loss, entropy, KL and clipped rows to `sums`.
+    def _minibatch(self, batch: PolicyRows, i: Tensor, old: np.ndarray, gain: np.ndarray) -> tuple:
+        order, rows, legal, action = (array.numpy() for array in (i, batch.rows, batch.legal, batch.action))
+        return kernels.minibatch(order, rows, legal, action, old, gain, self.head.n_quantities, self.head.n_prices)
 
-        The first `k` rows are offers.
+    def _blocks(self, batch: PolicyRows, rows: np.ndarray, n_offers: int) -> Iterator[tuple[slice, Tensor, int]]:
+        """Cuts a minibatch: which of its rows, their scaled observations, how many of them (the first) are offers."""
+        source = batch.observation.flatten(0, 1)
+        for start in range(0, len(rows), BLOCK):
+            part = slice(start, min(start + BLOCK, len(rows)))
+            x = self.actor.scale(source.index_select(0, torch.from_numpy(rows[part])))
+            yield part, x, min(max(n_offers - start, 0), len(x))
 
-        Returns:
-            float32 (n, H), the gradient by the features.
-        """
-        head, (clip, bonus, weight) = self.head, weights
+    def _forward(self, features: Tensor, k: int, legal: np.ndarray, choice: np.ndarray) -> "HeadPass":
+        """Passes a block through the head; its first `k` rows are offers."""
+        head = self.head
         inputs = [features]
         layers = [head.operation]
         if k:
@@ -197,8 +212,7 @@ class BlockedActor:
             inputs += [features[:k], given_lead, given_price]
             layers += [head.lead, head.price, head.quantity]
         log_prob, entropy = np.zeros(len(features), np.float32), np.zeros(len(features), np.float32)
-        slopes, means = [], []  # of the factors: logits, then their gradients; probabilities; means
-        probabilities = []
+        slopes, means, probabilities = [], [], []
         for f, (x, layer) in enumerate(zip(inputs, layers, strict=True)):
             logits = (linear(layer.weight, x) + layer.bias[:, None]).numpy()  # (C, n), see kernels
             probability, mean = np.empty_like(logits), np.empty(len(x), np.float32)
@@ -206,28 +220,52 @@ class BlockedActor:
             slopes.append(logits)
             probabilities.append(probability)
             means.append(mean)
-        by_log_prob = np.empty_like(log_prob)
-        loss, kl, clipped = kernels.policy_loss(log_prob, old, gain, clip, weight, by_log_prob)
-        sums += (loss, entropy.sum(dtype=np.float64), kl, clipped)
-        gradients = []
-        for f, (x, layer) in enumerate(zip(inputs, layers, strict=True)):
+        return HeadPass(inputs, layers, slopes, probabilities, means, log_prob, entropy)
+
+    def _backward(self, forward: "HeadPass", choice: np.ndarray, by_log_prob: np.ndarray, by_entropy: float) -> Tensor:
+        """Adds to the head's gradients and returns that by the features, float32 (n, H)."""
+        head, gradients = self.head, []
+        for f, (x, layer) in enumerate(zip(forward.inputs, forward.layers, strict=True)):
             kernels.categorical_gradient(
-                slopes[f], probabilities[f], means[f], choice[f], by_log_prob, np.float32(-bonus * weight)
+                forward.slopes[f],
+                forward.probabilities[f],
+                forward.means[f],
+                choice[f],
+                by_log_prob,
+                np.float32(by_entropy),
             )
-            slope = torch.from_numpy(slopes[f])
+            slope = torch.from_numpy(forward.slopes[f])
             grad(layer.weight).add_(product(slope, x))
             grad(layer.bias).add_(slope.sum(1))
             gradients.append(product(slope.t(), layer.weight))
-        if k:
+        if len(gradients) > 1:
             by_features, by_lead, by_given_lead, by_given_price = gradients
             for by_output, out, embedding, chosen, by_input in (
-                (by_given_price, given_price, head.price_embedding, choice[2], by_given_lead),
-                (by_given_lead, given_lead, head.lead_embedding, choice[1], by_lead),
+                (by_given_price, forward.inputs[3], head.price_embedding, choice[2], by_given_lead),
+                (by_given_lead, forward.inputs[2], head.lead_embedding, choice[1], by_lead),
             ):
                 kernels.given_gradient(by_output.numpy(), out.numpy(), chosen, grad(embedding.weight).numpy())
                 by_input += by_output
-            by_features[:k] += by_lead
+            by_features[: len(by_lead)] += by_lead
         return gradients[0]
+
+
+class HeadPass(NamedTuple):
+    """A block's way through a `FactoredHead`: of each factor that takes part, what went in and what came out.
+
+    Attributes:
+        inputs: float32 (n, H), and three times (k, H).  layers: of logits.
+        slopes: float32 (C, n) logits, overwritten by their gradients.  probabilities: (C, n).  means: (n,).
+        log_prob, entropy: float32 (n,), of all factors together.
+    """
+
+    inputs: list[Tensor]
+    layers: list[nn.Linear]
+    slopes: list[np.ndarray]
+    probabilities: list[np.ndarray]
+    means: list[np.ndarray]
+    log_prob: np.ndarray
+    entropy: np.ndarray
 
 
 class BlockedCritic:

@@ -11,20 +11,49 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from algorithms.interface import ActionGrid, Restorable, VectorEnv
+from algorithms.interface import ActionGrid, Restorable
 from algorithms.load import build_grid, check_columns, load, newest
-from algorithms.ppo import PPO
 
 __all__ = ["build_grid", "check_columns", "load", "newest", "remove", "restore", "save"]
 
 
-def save(folder: Path, learner: PPO, env: VectorEnv, counters: dict[str, int], about: dict[str, Any]) -> None:
+class Learner(Protocol):
+    """What is saved of a learner.
+
+    Attributes:
+        config: a dataclass, with actor_hidden, activation and normalise_observation where `load` rebuilds an actor.
+        optimizer: of all its parameters.
+        critic_sees: what the critic reads, see `warm_start`.
+    """
+
+    config: Any
+    optimizer: torch.optim.Optimizer
+    critic_sees: Any
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Returns every module by name."""
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """Returns every source of chance by name."""
+
+
+class Origin(Protocol):
+    """What is saved of where a policy learnt: an environment, or a dataset."""
+
+    action_grid: ActionGrid
+    agent_names: list[str]
+    observation_names: list[str]
+    config: dict[str, Any]
+
+
+def save(folder: Path, learner: Learner, env: Origin, counters: dict[str, Any], about: dict[str, Any]) -> None:
     """Writes a checkpoint; the folder appears complete or not at all.
 
     Args:
@@ -40,7 +69,8 @@ def save(folder: Path, learner: PPO, env: VectorEnv, counters: dict[str, int], a
     save_file(weights_of(learner), partial / "weights.safetensors")
     meta = {
         "algorithm": type(learner).__name__,
-        "ppo": dataclasses.asdict(learner.config),
+        "config": dataclasses.asdict(learner.config),
+        "critic_sees": learner.critic_sees,
         "counters": counters,
         "grid": describe_grid(env.action_grid),
         "observation_names": env.observation_names,
@@ -51,8 +81,7 @@ def save(folder: Path, learner: PPO, env: VectorEnv, counters: dict[str, int], a
     (partial / "meta.json").write_text(json.dumps(meta, indent=1))
     training = {
         "optimizer": learner.optimizer.state_dict(),
-        "sampler": learner.sampler.get_state(),
-        "shuffler": learner.shuffler.get_state(),
+        **{name: generator.get_state() for name, generator in learner.generators().items()},
         "worlds": to_tensors(env.state_dict()) if isinstance(env, Restorable) else None,
     }
     torch.save(training, partial / "training.pt")
@@ -60,7 +89,7 @@ def save(folder: Path, learner: PPO, env: VectorEnv, counters: dict[str, int], a
     partial.rename(folder)
 
 
-def restore(folder: Path, learner: PPO, env: VectorEnv) -> tuple[dict[str, int], bool]:
+def restore(folder: Path, learner: Learner, env: Origin) -> tuple[dict[str, Any], bool]:
     """Puts learner and worlds back to where `save` was called.
 
     Returns:
@@ -70,13 +99,11 @@ def restore(folder: Path, learner: PPO, env: VectorEnv) -> tuple[dict[str, int],
     """
     meta = json.loads((folder / "meta.json").read_text())
     check_columns(meta["observation_names"], env.observation_names, folder)
-    weights = load_file(folder / "weights.safetensors")
-    for name, module in learner.modules().items():
-        module.load_state_dict({key: weights[f"{name}.{key}"] for key in module.state_dict()})
+    load_weights(folder, learner.modules())
     training = torch.load(folder / "training.pt", weights_only=True, map_location="cpu")
     learner.optimizer.load_state_dict(training["optimizer"])
-    learner.sampler.set_state(training["sampler"])
-    learner.shuffler.set_state(training["shuffler"])
+    for name, generator in learner.generators().items():
+        generator.set_state(training[name])
     if training["worlds"] is None or not isinstance(env, Restorable):
         return meta["counters"], False
     env.load_state_dict(to_arrays(training["worlds"]))
@@ -96,7 +123,14 @@ def describe_grid(grid: ActionGrid) -> dict[str, Any]:
     return {"class": f"{type(grid).__module__}:{type(grid).__qualname__}", "fields": fields}
 
 
-def weights_of(learner: PPO) -> dict[str, torch.Tensor]:
+def load_weights(folder: Path, modules: dict[str, nn.Module]) -> None:
+    """Puts the tensors of a checkpoint into modules, by their names in it."""
+    weights = load_file(folder / "weights.safetensors")
+    for name, module in modules.items():
+        module.load_state_dict({key: weights[f"{name}.{key}"] for key in module.state_dict()})
+
+
+def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
     """Returns every tensor of the learner's modules, named module.parameter."""
     return {
         f"{name}.{key}": tensor.contiguous()

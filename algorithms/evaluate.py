@@ -40,6 +40,14 @@ def returns_of(episodes: list[dict[str, Any]]) -> np.ndarray:
     return np.array([np.mean(episode["return"]) for episode in episodes])
 
 
+def paired(trained: np.ndarray, random: np.ndarray) -> dict[str, dict[str, float]]:
+    """Returns mean, low and high of both policies' returns (n,) in the same worlds, and of the gain in each."""
+    return {
+        name: dict(zip(("mean", "low", "high"), interval(values), strict=True))
+        for name, values in (("trained", trained), ("random", random), ("gain", trained - random))
+    }
+
+
 def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
     """Returns (mean, low, high) with a BCa bootstrap interval of the mean (Efron, 1987); equal if all values are."""
     values = np.asarray(values, np.float64)

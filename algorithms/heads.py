@@ -1,7 +1,7 @@
 """From features to an action: a flat masked head, and one that chooses operation, lead time, price and quantity."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,25 @@ Uniform = Callable[[int], Tensor]
 OFFER, FIRST_OFFER = 3, 3  # index of the operation, and of the first flat action that is an offer
 
 
+class Factor(NamedTuple):
+    """One head's part in n actions, given the true choices of the heads before it.
+
+    Attributes:
+        rows: int64 (m,), in which of the n actions the head takes part.
+        log_prob: float32 (m, C), of every choice; about -1e9 where not legal.
+        choice: int64 (m,), the one that the action made.
+    """
+
+    rows: Tensor
+    log_prob: Tensor
+    choice: Tensor
+
+
 class FlatHead(nn.Module):
     """One masked categorical over all A actions."""
+
+    names = ("action",)
+    """of the factors"""
 
     def __init__(self, n_features: int, grid: ActionGrid) -> None:
         """Makes the linear layer of logits."""
@@ -42,6 +59,11 @@ class FlatHead(nn.Module):
         log_prob = masked_log_softmax(self.logits(features), legal)
         return pick(log_prob, action), entropy(log_prob)
 
+    def factors(self, features: Tensor, legal: Tensor, action: Tensor) -> list[Factor]:
+        """Returns the only factor."""
+        rows = torch.arange(len(action), device=action.device)
+        return [Factor(rows, masked_log_softmax(self.logits(features), legal), action)]
+
 
 class FactoredHead(nn.Module):
     """Operation, then lead time, then price level, then quantity, each given those before it.
@@ -56,6 +78,9 @@ class FactoredHead(nn.Module):
 
     On a CPU and without autograd `sample` runs on compiled kernels, with the same draws; see `packs`.
     """
+
+    names = ("operation", "lead", "price", "quantity")
+    """of the factors"""
 
     def __init__(self, n_features: int, grid: ActionGrid) -> None:
         """Makes a linear layer of logits per factor; lead and price are embedded for the factors after them."""
@@ -112,7 +137,7 @@ class FactoredHead(nn.Module):
         legal = torch.ones(len(bounds), sum(self._widths), dtype=torch.bool, device=bounds.device)
         legal[:, :4] = self.grid.ops(bounds, xp=torch)
         offers = (action >= FIRST_OFFER).nonzero().squeeze(-1)
-        lead, price, _ = self._factors(action[offers])
+        lead, price, _ = self.split(action[offers])
         caps = self.grid.caps(bounds[offers], xp=torch)
         caps_of_lead = caps[torch.arange(len(lead), device=lead.device), lead]
         masks = [self._lead_mask(caps), self._price_mask(caps_of_lead), self._quantity_mask(pick(caps_of_lead, price))]
@@ -128,7 +153,7 @@ class FactoredHead(nn.Module):
         operations, leads = self._operations_and_leads(limits)
         bits[:, 0] = kernels.pack(operations)
         offers = np.flatnonzero(action.numpy() >= FIRST_OFFER)
-        lead, price, _ = (factor.numpy() for factor in self._factors(action[offers]))
+        lead, price, _ = (factor.numpy() for factor in self.split(action[offers]))
         caps = self._caps_at(limits[offers], lead)
         bits[offers, 1] = kernels.pack(leads[offers])
         bits[offers, 2] = kernels.pack(caps >= self._items[0])
@@ -180,24 +205,33 @@ class FactoredHead(nn.Module):
 
     def evaluate(self, features: Tensor, legal: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (log p, entropy) of each row, float32 (n,)."""
-        operation = masked_log_softmax(self.operation(features), legal[:, :4])
-        log_prob, disorder = pick(operation, action.clamp(max=OFFER)), entropy(operation)
-        offers = (action >= FIRST_OFFER).nonzero().squeeze(-1)
-        if len(offers):
-            x = features[offers]
-            _, lead_mask, price_mask, quantity_mask = legal[offers].split(self._widths, dim=-1)
-            lead, price, quantity = self._factors(action[offers])
-            leads = masked_log_softmax(self.lead(x), lead_mask)
-            x = self._given(x, self.lead_embedding, lead)
-            prices = masked_log_softmax(self.price(x), price_mask)
-            x = self._given(x, self.price_embedding, price)
-            quantities = masked_log_softmax(self.quantity(x), quantity_mask)
-            chosen = pick(leads, lead) + pick(prices, price) + pick(quantities, quantity)
-            log_prob = log_prob.index_add(0, offers, chosen)
-            disorder = disorder.index_add(0, offers, entropy(leads) + entropy(prices) + entropy(quantities))
+        first, *others = self.factors(features, legal, action)
+        log_prob, disorder = pick(first.log_prob, first.choice), entropy(first.log_prob)
+        if others:
+            chosen = torch.stack([pick(factor.log_prob, factor.choice) for factor in others]).sum(0)
+            log_prob = log_prob.index_add(0, others[0].rows, chosen)
+            disorders = torch.stack([entropy(factor.log_prob) for factor in others]).sum(0)
+            disorder = disorder.index_add(0, others[0].rows, disorders)
         return log_prob, disorder
 
-    def _factors(self, offer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def factors(self, features: Tensor, legal: Tensor, action: Tensor) -> list[Factor]:
+        """Returns the factors along each row's action, in the order of `names`; the operation alone without offers."""
+        rows = torch.arange(len(action), device=action.device)
+        operation = masked_log_softmax(self.operation(features), legal[:, :4])
+        found = [Factor(rows, operation, action.clamp(max=OFFER))]
+        offers = (action >= FIRST_OFFER).nonzero().squeeze(-1)
+        if not len(offers):
+            return found
+        x = features[offers]
+        _, lead_mask, price_mask, quantity_mask = legal[offers].split(self._widths, dim=-1)
+        lead, price, quantity = self.split(action[offers])
+        found.append(Factor(offers, masked_log_softmax(self.lead(x), lead_mask), lead))
+        x = self._given(x, self.lead_embedding, lead)
+        found.append(Factor(offers, masked_log_softmax(self.price(x), price_mask), price))
+        x = self._given(x, self.price_embedding, price)
+        return [*found, Factor(offers, masked_log_softmax(self.quantity(x), quantity_mask), quantity)]
+
+    def split(self, offer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns (lead, price level, quantity index) of flat actions that are offers."""
         rest = offer - FIRST_OFFER
         cell = torch.div(rest, self.n_prices, rounding_mode="floor")

@@ -10,6 +10,7 @@ class IPPO(PPO):
     """V(own observation), one value per agent."""
 
     agents_per_value = 1
+    critic_sees = "observation"
 
     def _make_critic(self) -> nn.Module:
         config = self.config

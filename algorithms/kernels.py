@@ -239,6 +239,16 @@ def policy_loss(log_prob, old_log_prob, advantage, clip, weight, by_log_prob) ->
 
 
 @compiled
+def likelihood_loss(log_prob, gain, weight, by_log_prob) -> np.ndarray:
+    """- gain * log p (`losses.likelihood`), summed over rows, and its gradient by log p; arguments of `policy_loss`."""
+    loss = 0.0
+    for i in range(log_prob.size):
+        loss -= np.float64(gain[i]) * np.float64(log_prob[i])
+        by_log_prob[i] = -weight * np.float64(gain[i])
+    return np.array([loss, 0.0, 0.0])
+
+
+@compiled
 def value_loss(value, old_value, target, clip, weight, by_value) -> float:
     """Half the squared error (see `losses.squared_error`; clip < 0 for none), summed, and its gradient by the value."""
     loss = 0.0

@@ -19,13 +19,18 @@ def load(path: str | Path) -> Policy:
     if not (folder / "meta.json").is_file():
         raise ValueError(f"{folder} is no checkpoint: it holds no meta.json. Expected a folder that save() wrote.")
     meta = json.loads((folder / "meta.json").read_text())
-    ppo, names = meta["ppo"], meta["observation_names"]
+    config, names = config_of(meta), meta["observation_names"]
     grid = build_grid(meta["grid"])
     with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, only to be replaced
-        actor = Actor(len(names), grid, ppo["actor_hidden"], ppo["activation"], ppo["normalise_observation"])
+        actor = Actor(len(names), grid, config["actor_hidden"], config["activation"], config["normalise_observation"])
     weights = load_file(folder / "weights.safetensors")
     actor.load_state_dict({key: weights[f"actor.{key}"] for key in actor.state_dict()})
     return Policy(actor.eval().requires_grad_(False), names, meta)
+
+
+def config_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """Returns the learner's config from a checkpoint's meta.json; older ones call it "ppo"."""
+    return meta["config"] if "config" in meta else meta["ppo"]
 
 
 def newest(run: Path) -> Path:

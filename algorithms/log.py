@@ -1,9 +1,10 @@
 """What a run writes: metrics.csv, TensorBoard events and evaluations.jsonl, under names that do not change.
 
-metrics.csv has one line per update and exactly the columns of `COLUMNS`, empty where a number does not exist (no
-episode ended, no evaluation was due). TensorBoard holds the same names over world steps, and `episode/*` beside them:
-means over the ended episodes of whatever other numbers the environment reports. evaluations.jsonl holds every episode
-of every evaluation, one evaluation a line, for statistics.
+metrics.csv has one line per update and exactly the columns of `COLUMNS`, or of `OFFLINE_COLUMNS` for recorded data;
+where a number does not exist (no episode ended, no evaluation was due) they are empty. TensorBoard holds the same names
+over world steps, or over decisions for recorded data, and `episode/*` beside them: means over the ended episodes of
+whatever other numbers the environment reports. evaluations.jsonl holds every episode of every evaluation, one
+evaluation a line, for statistics.
 """
 
 import csv
@@ -29,6 +30,7 @@ COLUMNS = {
     "policy/entropy_weight": "weight of the entropy bonus",
     "policy/kl": "divergence from the policy that collected the rollout, nats, mean over gradient steps",
     "policy/first_kl": "the same at the first gradient step: 0 up to rounding, or masks or log p are wrong",
+    "policy/kl_to_init": "divergence of the collecting policy from the one that training began with (--init), nats",
     "policy/clip_fraction": "share of decisions whose ratio left the trusted interval",
     "policy/grad_norm": "before scaling down, mean over gradient steps",
     "policy/epochs": "epochs begun before the KL limit stopped them",
@@ -55,8 +57,40 @@ COLUMNS = {
     "time/cpu": "CPU seconds of this process so far, over all its resumptions",
     "time/decisions_per_second": "decisions of this update over its seconds of env, act, store and learn",
 }
+OFFLINE_COLUMNS = {
+    "update": "passes over the training data so far, this one included",
+    "decisions": "decisions that were learnt from so far, repeats included",
+    "loss/policy": "- log p of the experts' actions, nats per decision, mean over gradient steps",
+    "loss/value": "half the squared error of the critic, in normalised units",
+    "policy/entropy": "nats per decision, along the experts' actions",
+    "policy/grad_norm": "before scaling down, mean over gradient steps",
+    "policy/lr": "Adam's step",
+    "value/explained_variance": "1 - Var(target - V) / Var(target) on the validation split",
+    "value/grad_norm": "before scaling down, mean over gradient steps",
+    "validation/nll": "as loss/policy, on worlds that are not learnt from",
+    "validation/accuracy": "share of decisions whose likeliest action is the expert's",
+    "validation/accuracy/operation": "the same of the operation alone",
+    "validation/accuracy/lead": "of the lead time, over offers",
+    "validation/accuracy/price": "of the price level, given the expert's lead time",
+    "validation/accuracy/quantity": "of the quantity, given the expert's lead time and price level",
+    "validation/ece/operation": "expected calibration error of the operation's probability",
+    "validation/ece/action": "and of the likeliest action's",
+    "time/learn": "seconds in the pass",
+    "time/learn_read": "of these: reading and shuffling",
+    "time/learn_masks": "of these: finding what was legal",
+    "time/learn_gradients": "of these: forward and backward passes",
+    "time/learn_optimiser": "of these: clipping of gradients and Adam's steps",
+    "time/judge": "seconds on the validation split",
+    "time/evaluate": "seconds playing",
+    "time/save": "seconds writing checkpoints",
+    "time/log": "seconds writing logs and the display",
+    "time/total": "seconds of the run so far, over all its resumptions",
+    "time/cpu": "CPU seconds of this process so far, over all its resumptions",
+}
 PHASES = ("env", "act", "store", "learn", "evaluate", "save", "log")
 LEARN_PHASES = ("masks", "values", "gradients", "optimiser")
+OFFLINE_PHASES = ("learn", "judge", "evaluate", "save", "log")
+OFFLINE_LEARN_PHASES = ("read", "masks", "gradients", "optimiser")
 
 
 class Clock:
@@ -87,8 +121,23 @@ class Clock:
 class RunLog:
     """Writes the three files of one run; a resumed run cuts them back to its checkpoint and goes on."""
 
-    def __init__(self, folder: Path, first_update: int = 0, first_world_step: int = 0) -> None:
-        """Opens the files; what an interrupted run wrote after `first_update` is dropped."""
+    def __init__(
+        self,
+        folder: Path,
+        first_update: int = 0,
+        first_step: int = 0,
+        columns: dict[str, str] = COLUMNS,
+        axis: str = "world_steps",
+    ) -> None:
+        """Opens the files; what an interrupted run wrote after `first_update` is dropped.
+
+        Args:
+            folder: of the run.
+            first_update: the last one that is kept.
+            first_step: what `axis` was then.
+            columns: name -> meaning.
+            axis: the column over which TensorBoard draws the others.
+        """
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only a run needs it
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,20 +146,21 @@ class RunLog:
         evaluations = [line for line in read_evaluations(folder) if line["update"] < first_update]
         self._json_path.write_text("".join(json.dumps(line) + "\n" for line in evaluations))
         self._file = self._csv_path.open("w", newline="")
-        self._csv = csv.DictWriter(self._file, COLUMNS)
+        self._columns, self._axis = columns, axis
+        self._csv = csv.DictWriter(self._file, columns)
         self._csv.writeheader()
         self._csv.writerows({key: _cell(value) for key, value in row.items()} for row in kept)
         self._file.flush()
-        self._board = SummaryWriter(str(folder), purge_step=first_world_step + 1 if first_update else None)
+        self._board = SummaryWriter(str(folder), purge_step=first_step + 1 if first_update else None)
 
     def write(self, row: dict[str, float], episodes: list[dict[str, Any]]) -> None:
         """Writes one update: documented names to the CSV and TensorBoard, the episodes' other numbers to the latter."""
-        unknown = sorted(set(row) - set(COLUMNS))
+        unknown = sorted(set(row) - set(self._columns))
         if unknown:
-            raise ValueError(f"Metrics {unknown} are not documented; add them to algorithms.log.COLUMNS.")
+            raise ValueError(f"Metrics {unknown} are not documented; add them to the columns in algorithms/log.py.")
         self._csv.writerow({key: _cell(value) for key, value in row.items()})
         self._file.flush()
-        step = int(row["world_steps"])
+        step = int(row[self._axis])
         for name, value in row.items():
             if "/" in name and math.isfinite(value):
                 self._board.add_scalar(name, value, step)

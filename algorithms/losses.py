@@ -1,4 +1,4 @@
-"""The losses of PPO as pure functions, and how well a critic explains its targets."""
+"""The losses of PPO and of cloning as pure functions, and how well a critic explains its targets."""
 
 import torch
 from torch import Tensor
@@ -27,6 +27,12 @@ def clipped_objective(
         kl = (ratio - 1 - change).mean()
         clipped = ((ratio - 1).abs() > clip).float().mean()
     return loss, kl, clipped
+
+
+def likelihood(log_prob: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns - mean(weight * log p), and twice 0 where `clipped_objective` has KL divergence and clipped rows."""
+    nothing = torch.zeros((), device=log_prob.device)
+    return -(weight * log_prob).mean(), nothing, nothing
 
 
 def squared_error(value: Tensor, old_value: Tensor, target: Tensor, clip: float | None) -> Tensor:

@@ -17,7 +17,7 @@ class MAPPO(PPO):
         self, shapes: Shapes, config: PPOConfig, seed: int, device: str = "cpu", critic_sees: CriticSees = "state"
     ) -> None:
         """Builds the networks. `critic_sees` "state" reads env.state, "pooled" mean and maximum over threads."""
-        self.critic_sees = critic_sees
+        self.critic_sees: CriticSees = critic_sees
         self.agents_per_value = shapes.n_agents // shapes.n_teams
         super().__init__(shapes, config, seed, device)
 

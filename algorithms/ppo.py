@@ -1,5 +1,6 @@
 """Proximal policy optimisation over the decisions of many agents. IPPO and MAPPO say what the critic sees, no more."""
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -7,84 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithms.blocks import BLOCK, actor_side, critic_side
+from algorithms.blocks import BLOCK, CHUNK, actor_side, critic_side
 from algorithms.buffer import RolloutBuffer
 from algorithms.dense import padded
 from algorithms.interface import ActionGrid, VectorEnv
 from algorithms.log import LEARN_PHASES, Clock
 from algorithms.losses import explained_variance
-from algorithms.networks import Activation, Actor, Scale, ValueScale
+from algorithms.networks import Actor, Scale, ValueScale
+from algorithms.ppo_config import PPOConfig
 from algorithms.returns import gae, unit_targets
 
-CHUNK = 65536  # rows that are masked at once: bounds memory, changes nothing
 STEP_METRICS = (
     "loss/policy",
-    "loss/value",
     "policy/entropy",
     "policy/kl",
     "policy/clip_fraction",
+    "loss/value",
     "policy/grad_norm",
     "value/grad_norm",
 )
 KL = STEP_METRICS.index("policy/kl")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PPOConfig:
-    """PPO with the details that matter (Huang et al., 2022; Yu et al., 2022). Actor and critic share no layer."""
-
-    actor_hidden: tuple[int, ...] = (64, 64)
-    """sizes of the actor's hidden layers"""
-    critic_hidden: tuple[int, ...] = (64, 64)
-    """sizes of the critic's hidden layers"""
-    activation: Activation = "tanh"
-    """after every hidden layer"""
-    gamma: float = 0.99
-    """discount for one unit of the time that the env says has elapsed (SCML: a day; other envs: a step)"""
-    gae_lambda: float = 0.95
-    """trace decay, once per decision"""
-    clip: float = 0.2
-    """probability ratios beyond 1 +- clip earn nothing more"""
-    value_clip: float | None = None
-    """values may move this far from their old ones, in normalised units; None for no limit"""
-    epochs: int = 4
-    """passes over a rollout"""
-    minibatches: int = 4
-    """gradient steps of a pass"""
-    lr: float = 7e-4
-    """Adam's step for the actor at the start"""
-    critic_lr: float = 7e-4
-    """Adam's step for the critic at the start"""
-    lr_end: float = 0.1
-    """share of both steps that is left at the end of training; linear in between, 1 for constant"""
-    entropy: float = 0.01
-    """weight of the entropy bonus at the start"""
-    entropy_end: float = 0.01
-    """weight of the entropy bonus at the end; linear in between"""
-    max_grad_norm: float = 0.5
-    """gradients of the actor, and of the critic, are scaled down to this norm"""
-    target_kl: float | None = None
-    """stop the epochs once the policy has moved this far, in nats, on average over an epoch; None for never"""
-    recompute_advantage: bool = True
-    """estimate values and advantages anew before every epoch (Andrychowicz et al., 2021), not only before the first"""
-    normalise_advantage: bool = True
-    """mean 0 and deviation 1 over all decisions of the rollout"""
-    normalise_value: bool = True
-    """the critic learns targets of mean 0 and deviation 1 (running)"""
-    value_decay: float = 0.5
-    """how much of the running moments of the targets survives a rollout; see networks.ValueScale before raising it"""
-    normalise_observation: bool = False
-    """running mean and deviation of observations and state; off where the env scales its features"""
-    blocked: bool = True
-    """on a CPU, gradients by algorithms.blocks where it has the network; False for autograd: equal up to rounding"""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"PPOConfig.{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("gamma", "gae_lambda", "value_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"PPOConfig.{name} must lie in [0, 1], got {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)
@@ -137,11 +80,20 @@ class PPO(ABC):
     """One shared actor, one critic, and the update of both from a rollout.
 
     A critic values units: single agents (IPPO) or whole teams (MAPPO). Subclasses set `agents_per_value`, the K agents
-    that share one value, build `critic`, and say what it reads of each unit. A team is valued once, not once per agent;
-    its target is the mean over its agents that decide.
+    that share one value, build `critic`, and say what it reads of each unit (`critic_sees`). A team is valued once, not
+    once per agent; its target is the mean over its agents that decide.
+
+    Where training starts from another policy pi0 (`start_from`), a divergence from it may be penalised with weight b:
+    with d = log pi(a) - log pi0(a) of the decisions taken, and advantages A of mean 0 and deviation 1,
+
+        A' = A - b (d - mean d)        E_pi[d grad log pi(a)] = grad KL(pi | pi0)
+
+    so that the policy gradient of A' is that of the return less b times the divergence of a decision. pi is the policy
+    of each epoch's start; the mean is a baseline, which changes no expectation.
     """
 
     agents_per_value: int
+    critic_sees: str
 
     def __init__(self, shapes: Shapes, config: PPOConfig, seed: int, device: str = "cpu") -> None:
         """Builds the networks; `seed` fixes their weights and every draw."""
@@ -161,9 +113,11 @@ class PPO(ABC):
             {"params": list(self.actor.parameters()), "lr": config.lr},
             {"params": list(self.critic.parameters()), "lr": config.critic_lr},
         ]
-        self.optimizer = torch.optim.Adam(groups, eps=1e-5, fused=True)
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, eps=1e-5, fused=True)
         self._actor_side = actor_side(self.actor, config.blocked)
         self._critic_side = critic_side(self.critic, config.blocked)
+        self.reference: Actor | None = None
+        """the policy that training started from, frozen; None if it started from nothing"""
         self.clock = Clock(LEARN_PHASES)
         """seconds inside `update`"""
         self.sampler = torch.Generator(self.device).manual_seed(seed)
@@ -193,45 +147,72 @@ class PPO(ABC):
             log_prob.reshape(-1)[rows] = chosen_log_prob.cpu().numpy()
         return action, log_prob
 
-    def update(self, buffer: RolloutBuffer, progress: float) -> dict[str, float]:
-        """Learns from one rollout; `progress` in [0, 1] places it on the schedules. Returns what the log shows."""
+    def keep_reference(self) -> None:
+        """Makes a frozen copy of the actor the policy that training starts from; the actor's weights come before."""
+        self.reference = copy.deepcopy(self.actor).requires_grad_(False)
+        self._reference_side = actor_side(self.reference, self.config.blocked)
+
+    def update(self, buffer: RolloutBuffer, progress: float, only_critic: bool = False) -> dict[str, float]:
+        """Learns from one rollout and returns what the log shows.
+
+        Args:
+            buffer: the rollout.
+            progress: in [0, 1], places it on the schedules.
+            only_critic: leave the actor as it is.
+        """
         config = self.config
         if not buffer.active.any():
             raise RuntimeError("No agent was active in the whole rollout; nothing to learn from. Raise n_steps.")
         left = 1 + (config.lr_end - 1) * progress
         bonus = config.entropy + (config.entropy_end - config.entropy) * progress
+        pull = config.init_kl + (config.init_kl_end - config.init_kl) * progress
         for group, lr in zip(self.optimizer.param_groups, (config.lr, config.critic_lr), strict=True):
             group["lr"] = lr * left
         self.clock.start()
         decisions = self._decisions(buffer)
         self.clock.lap("masks")
         first = estimate = self._estimate(buffer, decisions)
+        reference = None if self.reference is None else self._reference_side.log_prob(decisions)
         steps: list[Tensor] = []
         epochs = 0
         while epochs < config.epochs:
             if epochs and config.recompute_advantage:
                 estimate = self._estimate(buffer, decisions)
             self.value_scale.update(estimate.target)
+            advantage = estimate.advantage
+            if reference is not None and pull:
+                log_prob = self._actor_side.log_prob(decisions) if epochs else decisions.log_prob
+                advantage = advantage - pull * centred(log_prob - reference)
             self.clock.lap("values")
-            last = self._epoch(decisions, estimate, first.value, bonus)
+            last = self._epoch(decisions, estimate, advantage, first.value, None if only_critic else bonus)
             steps += last
             epochs += 1
             if config.target_kl is not None and float(torch.stack(last)[:, KL].mean()) > config.target_kl:
                 break
         if config.normalise_observation:
-            self._update_scales(decisions)
-        return dict(zip(STEP_METRICS, torch.stack(steps).mean(0).tolist(), strict=True)) | {
-            "policy/first_kl": float(steps[0][KL]),
-            "policy/epochs": float(epochs),
-            "policy/lr": config.lr * left,
-            "policy/entropy_weight": bonus,
-            "value/explained_variance": explained_variance(first.value, first.target),
-            "value/mean": float(first.value.mean()),
-        }
+            self._update_scales(decisions, only_critic)
+        numbers = {} if reference is None else {"policy/kl_to_init": float((decisions.log_prob - reference).mean())}
+        return (
+            numbers
+            | dict(zip(STEP_METRICS, torch.stack(steps).mean(0).tolist(), strict=True))
+            | {
+                "policy/first_kl": float(steps[0][KL]),
+                "policy/epochs": float(epochs),
+                "policy/lr": config.lr * left,
+                "policy/entropy_weight": bonus,
+                "value/explained_variance": explained_variance(first.value, first.target),
+                "value/mean": float(first.value.mean()),
+            }
+        )
 
     def modules(self) -> dict[str, nn.Module]:
         """Returns every module that a checkpoint holds, by name."""
-        return {"actor": self.actor, "critic": self.critic, "value_scale": self.value_scale}
+        found: dict[str, nn.Module] = {"actor": self.actor, "critic": self.critic, "value_scale": self.value_scale}
+        return found if self.reference is None else found | {"reference": self.reference}
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """Returns the sources of chance that a checkpoint holds, by name."""
+        return {"sampler": self.sampler, "shuffler": self.shuffler}
 
     def _uniform(self, n: int) -> Tensor:
         return torch.rand(n, generator=self.sampler, device=self.device)
@@ -285,20 +266,27 @@ class PPO(ABC):
         target = unit_targets(advantage, trajectory.value, buffer.active, self.agents_per_value)
         gain = self._device(advantage).flatten()[decisions.rows]
         if config.normalise_advantage and len(gain) > 1:
-            gain = (gain - gain.mean()) / (gain.std() + 1e-8)
+            gain = centred(gain) / (gain.std() + 1e-8)
         return Estimate(gain, self._device(unit_value), self._device(target).flatten()[decisions.units])
 
-    def _epoch(self, decisions: Decisions, estimate: Estimate, old_value: Tensor, bonus: float) -> list[Tensor]:
-        """Passes over the rollout once and returns the numbers of `STEP_METRICS` of each gradient step."""
+    def _epoch(
+        self, decisions: Decisions, estimate: Estimate, advantage: Tensor, old_value: Tensor, bonus: float | None
+    ) -> list[Tensor]:
+        """Passes over the rollout once and returns the numbers of `STEP_METRICS` of each gradient step.
+
+        Without a bonus only the critic learns, and the actor's numbers are 0.
+        """
         config, steps = self.config, []
         old_value, target = (self.value_scale.normalise(x).float() for x in (old_value, estimate.target))
         shuffled = zip(self._shuffle(len(decisions.rows)), self._shuffle(len(decisions.units)), strict=True)
         for i, j in shuffled:
             if not len(i) or not len(j):
                 continue
-            policy_loss, disorder, kl, clipped = self._actor_side.backward(
-                decisions, i, estimate.advantage, config.clip, bonus
-            )
+            if bonus is None:
+                self.actor.zero_grad()
+                numbers = torch.zeros(4, device=self.device)
+            else:
+                numbers = self._actor_side.backward(decisions, i, advantage, config.clip, bonus)
             value_loss = self._critic_side.backward(
                 decisions.source, decisions.units[j], old_value[j], target[j], config.value_clip
             )
@@ -308,7 +296,7 @@ class PPO(ABC):
                 for module in (self.actor, self.critic)
             ]
             self.optimizer.step()
-            steps.append(torch.stack([policy_loss, value_loss, disorder, kl, clipped, *norms]))
+            steps.append(torch.cat([numbers, torch.stack([value_loss, *norms])]))
             self.clock.lap("optimiser")
         return steps
 
@@ -320,11 +308,14 @@ class PPO(ABC):
         order = torch.randperm(n, generator=self.shuffler).to(self.device)
         return order.tensor_split(self.config.minibatches)
 
-    def _update_scales(self, decisions: Decisions) -> None:
+    def _update_scales(self, decisions: Decisions, only_critic: bool) -> None:
         """Takes the rollout into the running statistics; after learning, so that they were constant meanwhile."""
-        for scale, columns in (
-            (self.actor.scale, decisions.observation.flatten(0, 1)[decisions.rows]),
-            (self.critic.scale, decisions.source[decisions.units]),
-        ):
-            if isinstance(scale, Scale):
-                scale.update(columns)
+        if isinstance(self.critic.scale, Scale):
+            self.critic.scale.update(decisions.source[decisions.units])
+        if isinstance(self.actor.scale, Scale) and not only_critic:
+            self.actor.scale.update(decisions.observation.flatten(0, 1)[decisions.rows])
+
+
+def centred(values: Tensor) -> Tensor:
+    """Returns the values less their mean."""
+    return values - values.mean()

@@ -11,7 +11,7 @@ import numpy as np
 from algorithms import checkpoint
 from algorithms.buffer import RolloutBuffer
 from algorithms.display import Display
-from algorithms.evaluate import evaluate, interval, returns_of
+from algorithms.evaluate import evaluate, interval, paired, returns_of
 from algorithms.interface import VectorEnv
 from algorithms.log import Clock, RunLog, read_evaluations, read_metrics
 from algorithms.policy import Policy
@@ -36,6 +36,9 @@ class TrainConfig:
     """seed of the held-out worlds; never use it for training"""
     eval_greedy: bool = False
     """evaluate the most probable actions instead of drawn ones"""
+    critic_warmup: int = 0
+    """updates at the start in which only the critic learns, for a policy that starts well (--init) with a critic that
+    does not"""
     checkpoint_every: int = 20
     """updates between two checkpoints; the last update always has one"""
     keep_checkpoints: int = 2
@@ -78,7 +81,8 @@ def train(
         while run.update < run.n_updates and not run.out_of_time():
             evaluation = run.evaluate_if_due()
             collect(env, learner, buffer, run.clock)
-            metrics = learner.update(buffer, progress=run.update / run.n_updates)
+            progress, only_critic = run.update / run.n_updates, run.update < config.critic_warmup
+            metrics = learner.update(buffer, progress, only_critic)
             run.clock.lap("learn")
             run.count(buffer)
             display.show(run.write(rollout_metrics(buffer, env.episodes) | metrics | evaluation))
@@ -211,9 +215,7 @@ class Run:
         summary: dict[str, Any] = {"update": self.update, "world_steps": self.world_steps, "decisions": self.decisions}
         summary |= {"seconds": time.perf_counter() - self._began, "cpu_seconds": time.process_time() - self._began_cpu}
         if self.eval_env is not None:
-            trained, random = returns_of(self._evaluate_policy()), returns_of(self.random)
-            for name, values in (("trained", trained), ("random", random), ("gain", trained - random)):
-                summary[name] = dict(zip(("mean", "low", "high"), interval(values), strict=True))
+            summary |= paired(returns_of(self._evaluate_policy()), returns_of(self.random))
         self.log.close()
         return summary
 

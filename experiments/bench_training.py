@@ -37,7 +37,7 @@ from bench import write_rows
 from bench_training_worlds import SyntheticEnv
 from rich.console import Console
 from rich.table import Table
-from run import options_of
+from settings import options_of
 from torch import nn
 
 from algorithms.buffer import RolloutBuffer

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from run import RunConfig, describe, from_json, load_policy, make_env
+from settings import describe, load_policy, make_env, trained_in
 
 from algorithms import checkpoint
-from algorithms.evaluate import evaluate, interval, returns_of
+from algorithms.evaluate import evaluate, paired, returns_of
 from algorithms.policy import Policy
 
 
@@ -39,11 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     """Plays both policies in the same worlds and prints means and paired gain with intervals."""
     config = tyro.cli(EvaluationConfig, args=argv, description=__doc__)
     policy, folder = load_policy(config.run)
-    trained_with: RunConfig = from_json(RunConfig, policy.config["about"])
-    options = trained_with.env.env_options + config.env_options
-    worlds = dataclasses.replace(trained_with.env, env_options=options)
-    run = dataclasses.replace(trained_with, env=worlds)
-    env = make_env(run, config.seed, min(worlds.eval_worlds or 64, config.episodes), evaluates=True)
+    worlds = trained_in(policy)
+    worlds = dataclasses.replace(worlds, env_options=worlds.env_options + config.env_options)
+    env = make_env(worlds, config.seed, min(worlds.eval_worlds or 64, config.episodes), evaluates=True)
     checkpoint.check_columns(policy.observation_names, env.observation_names, folder)
 
     uniform = Policy.uniform(env.observation.shape[-1], env.action_grid)
@@ -52,12 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         "random": evaluate(env, uniform, config.seed, config.episodes),
     }
     env.close()
-    trained, random = returns_of(episodes["trained"]), returns_of(episodes["random"])
-    scores = {
-        name: dict(zip(("mean", "low", "high"), interval(values), strict=True))
-        for name, values in (("trained", trained), ("random", random), ("gain", trained - random))
-    }
-    print(f"{len(trained)} held-out episodes of {worlds.env}; {folder}")
+    scores = paired(returns_of(episodes["trained"]), returns_of(episodes["random"]))
+    print(f"{len(episodes['trained'])} held-out episodes of {worlds.env}; {folder}")
     print(describe(scores))
     if config.out is not None:
         config.out.write_text(json.dumps({"checkpoint": str(folder), "scores": scores, "episodes": episodes}))

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import tyro
-from run import load_policy
+from settings import load_policy
 
 ROOT = Path(__file__).resolve().parents[1]
 LOAD = "algorithms.load:load"

@@ -20,8 +20,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
-from run import EVALUATION_WORLDS
 from scipy import stats
+from settings import EVALUATION_WORLDS
 
 import scml_marl_env
 from algorithms import checkpoint

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from run import RunConfig, from_json, load_policy, make_env
 from scipy import stats
+from settings import load_policy, make_env, trained_in
 
 from algorithms import checkpoint
 from algorithms.evaluate import evaluate, returns_of
@@ -42,14 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     """Plays, prints and returns 0."""
     config = tyro.cli(TransferConfig, args=argv, description=__doc__)
     policy, folder = load_policy(config.run)
-    trained_with: RunConfig = from_json(RunConfig, policy.config["about"])
     returns, bank = {}, ""
     for engine in ("fast", "scml"):
-        worlds = dataclasses.replace(trained_with.env, engine=engine, workers=config.workers)
+        worlds = dataclasses.replace(trained_in(policy), engine=engine, workers=config.workers)
         if engine == "scml":
             worlds = dataclasses.replace(worlds, env_options=(*worlds.env_options, f"bank={bank}"))
-        run = dataclasses.replace(trained_with, env=worlds)
-        env = make_env(run, config.seed, config.worlds, evaluates=True)
+        env = make_env(worlds, config.seed, config.worlds, evaluates=True)
         bank = env.config["bank"]
         checkpoint.check_columns(policy.observation_names, env.observation_names, folder)
         returns[engine] = returns_of(evaluate(env, policy, config.seed, config.episodes))

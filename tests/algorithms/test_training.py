@@ -18,12 +18,15 @@ from algorithms.display import Display
 from algorithms.evaluate import evaluate, interval, returns_of
 from algorithms.policy import Policy
 from algorithms.vector import ParallelVectorEnv
-from experiments import run
 from tests.algorithms import probes
 from tests.algorithms.grids import SmallGrid, random_bounds
 from tests.algorithms.worlds import Gaps
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "experiments"))
+import run  # noqa: E402
+import settings  # noqa: E402
+
 FLAGS = ["--env", "tests.algorithms.probes:RightAction", "--n-worlds", "4", "--n-steps", "16", "--eval-every", "5"]
 FLAGS += ["--eval-episodes", "64", "--actor-hidden", "16", "--critic-hidden", "16", "--lr", "1e-2", "--entropy", "0"]
 
@@ -74,15 +77,15 @@ def test_every_field_is_a_flag_with_words(capsys):
 
 def test_config_survives_json():
     config = run.parse(["--env", "x", "--critic-hidden", "3", "4", "5", "--value-clip", "0.2", "--env-options", "a=1"])
-    again = run.from_json(run.RunConfig, json.loads(json.dumps(run.to_json(config))))
+    again = settings.from_json(run.RunConfig, json.loads(json.dumps(settings.to_json(config))))
     assert again == config and again.ppo.critic_hidden == (3, 4, 5)
 
 
 def test_options_are_json_or_text():
-    assert run.options_of(["N=3", "a.b=null", "engine=fast"]) == {"N": 3, "a.b": None, "engine": "fast"}
+    assert settings.options_of(["N=3", "a.b=null", "engine=fast"]) == {"N": 3, "a.b": None, "engine": "fast"}
     for bad in ("N", "=3"):
         with pytest.raises(SystemExit, match="key=value"):
-            run.options_of([bad])
+            settings.options_of([bad])
 
 
 def test_an_undocumented_metric_is_refused(tmp_path):
