@@ -59,9 +59,9 @@ class Policy:
             return self.actor.sample(rows, limits, uniform, greedy)[0].cpu().numpy()
 
     def act_rows(self, observation: np.ndarray, bounds: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Returns int64 (n,): each row's action from its own float32 (n, 4) numbers of [0, 1), whatever rows are beside it.
+        """Returns int64 (n,), each row's action from its own float32 (n, 4) numbers of [0, 1); see `rows.RowActor`.
 
-        The weights are those of the first call. See `rows.RowActor`.
+        The weights are those of the first call.
         """
         if self._row_actor is None:
             self._row_actor = RowActor(self.actor)

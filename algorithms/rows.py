@@ -5,6 +5,8 @@ rows of a small network. Where many small batches are to be answered, as by oppo
 are faster than both, and an episode does not depend on which others are played beside it.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from torch import Tensor, nn
 
@@ -90,12 +92,11 @@ class RowActor:
         if not isinstance(head, FactoredHead) or not head.packs:
             raise ValueError("Only policies whose action grid has factors (lead, quantity, price) answer row by row.")
         self._head = head
-        self._layers = []
-        for module in actor.torso:
-            if isinstance(module, nn.Linear):
-                self._layers.append([*_arrays(module), LINEAR])
-            else:
-                self._layers[-1][2] = TANH if isinstance(module, nn.Tanh) else RELU
+        self._layers = [
+            (*_arrays(module), TANH if isinstance(activation, nn.Tanh) else RELU)
+            for module, activation in pairwise(actor.torso)
+            if isinstance(module, nn.Linear)
+        ]
         self._factors = [_arrays(module) for module in (head.operation, head.lead, head.price, head.quantity)]
         self._embeddings = [_copy(module.weight) for module in (head.lead_embedding, head.price_embedding)]
         self._scale = None

@@ -87,8 +87,8 @@ def how_to_clone(track: str) -> str:
 def check_fast(folder: Path, config: EnvConfig) -> None:
     """Refuses a policy that cannot be an opponent on the fast engine in the worlds of `config`.
 
-    What it may see and do follows from its own options, but the views of all factories have the slots and the history of
-    the environment.
+    What it may see and do follows from its own options, but the views of all factories have the slots and the history
+    of the environment.
 
     Raises:
         ValueError: with what differs, or if its answers need its own earlier ones.

@@ -145,7 +145,7 @@ def play(world: World, settings: Settings, board: Board, places: np.ndarray, lan
 
 @kernel
 def show(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
-    """Rewards a few places that stand at a window of a team, or at the end, and shows them; phase by phase as `play`."""
+    """Rewards and shows a few places that stand at a window of a team, or at the end; phase by phase as `play`."""
     n = places.shape[0]
     for j in range(n):
         reward(world, settings, board, places[j])

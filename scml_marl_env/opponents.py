@@ -2,8 +2,8 @@
 
 `opponents=` of an environment takes a name of `names(track)`, an agent class, the import path of one
 ("package.module:Class"), a trained policy as "checkpoint:FOLDER" or the path of that folder (of a checkpoint, or of a
-run), or a mix as {name, path or class: weight}. Each factory draws its opponent by weight; the member `default` of a mix
-keeps the default agent that the official generator drew there.
+run), or a mix as {name, path or class: weight}. Each factory draws its opponent by weight; the member `default` of a
+mix keeps the default agent that the official generator drew there.
 """
 
 import difflib

@@ -33,9 +33,9 @@ def competitors(specs: Iterable[str], track: str) -> tuple[Competitor, ...]:
 
     Args:
         specs: each a name (an opponent of `scml_marl_env.opponents`, a competition agent of `scml_marl_env.champions`,
-            or the clone of one), an import path "package.module:Class", the folder of a checkpoint or of a run (its newest checkpoint), or
-            one of these behind "label=", which then is its name. "+feasible" or "+covered" at the end puts the agent
-            behind the external shield of that strength.
+            or the clone of one), an import path "package.module:Class", the folder of a checkpoint or of a run (its
+            newest checkpoint), or one of these behind "label=", which then is its name. "+feasible" or "+covered" at
+            the end puts the agent behind the external shield of that strength.
         track: of the worlds, "std" or "oneshot".
 
     Raises:

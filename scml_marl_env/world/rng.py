@@ -53,7 +53,7 @@ class GlobalRandomness:
 
 
 def stream_of(seed: int, factory: int) -> int:
-    """First state of the random stream of a factory in the episode of a seed: 64 mixed bits (splitmix64's finaliser)."""
+    """First state of the random stream of a factory in the episode of a seed: 64 bits, mixed as splitmix64 does."""
     z = (seed * 0x9E3779B97F4A7C15 + (factory + 1) * 0xD1342543DE82EF95) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK

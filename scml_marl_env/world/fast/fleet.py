@@ -16,6 +16,7 @@ from scml_marl_env.world.fast.play import IS_SEAT, advance, begin
 from scml_marl_env.world.fast.tables import tables_for, write
 from scml_marl_env.world.fast.talks import no_tape
 from scml_marl_env.world.rng import stream_of
+
 _FIRST = np.zeros(1, np.int64)
 
 
@@ -57,7 +58,7 @@ class Fleet:
         """What answers for the policies that play as opponents, one for each thread; None if there are none."""
         folders = {number: opponents.checkpoint_of(path) for path, number in self._policies.items()}
         policies = {number: folder for number, folder in folders.items() if folder is not None}
-        return Networks(self.arrays[:3], self.view, policies, self.config.track) if policies else None
+        return Networks(self.arrays[:3], policies, self.config) if policies else None
 
     def begin(self, e: int, seed: int, in_seat: int | None = None) -> Cast:
         """Puts the world of `seed` at its beginning into place `e`.

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from scml_marl_env.checkpoints import load_checkpoint
+from scml_marl_env.config import EnvConfig
 from scml_marl_env.features import THREAD_FEATURES
 from scml_marl_env.handles import handle
 from scml_marl_env.layers.l1_counters import COUNTS
 from scml_marl_env.layers.l1_factory import N_COLUMNS, N_LEAD_ROWS
 from scml_marl_env.layout import Layout
 from scml_marl_env.policy import N_DRAWS, check_columns, config_of_policy
-from scml_marl_env.view import FactoryView
 from scml_marl_env.world.fast.seats import Seats, close_seats, open_seats
 
 
@@ -24,16 +24,15 @@ class Networks:
     computed row by row: it does not depend on what other places do.
     """
 
-    def __init__(self, arrays: tuple[Any, ...], view: FactoryView, policies: Mapping[int, Path], track: str) -> None:
+    def __init__(self, arrays: tuple[Any, ...], policies: Mapping[int, Path], config: EnvConfig) -> None:
         """Loads the policies.
 
         Args:
             arrays: handles of tables, state and view of the fleet.
-            view: the view itself.
             policies: value of `columns.POLICY` -> folder of the checkpoint.
-            track: of the worlds.
+            config: of the worlds.
         """
-        self._arrays, self._view, self._track = arrays, view, track
+        self._arrays, self._config = arrays, config
         self._policies = {number: load_checkpoint(folder) for number, folder in policies.items()}
         self._seats: list[tuple[Any, Seats, Any]] = []
         self._capacity = 0
@@ -52,19 +51,22 @@ class Networks:
         self._capacity = n_places
         self._seats = []
         for number, policy in self._policies.items():
-            layout = Layout(config_of_policy(policy, self._track))
+            layout = Layout(config_of_policy(policy, self._config.track))
             check_columns(policy, layout.observation_names)
-            seats = _seats(self._arrays, layout, number, n_places, self._view.flags.shape[1])
+            seats = _seats(self._arrays, layout, number, n_places, self._config.n_slots)
             self._seats.append((policy, seats, handle(seats)))
 
 
 def _seats(arrays: tuple[Any, ...], layout: Layout, number: int, n_places: int, n_slots: int) -> Seats:
     n_columns, n_bounds, n_rows = len(layout.observation_names), layout.grid.n_bounds, n_places * n_slots
+    tables, state, views = arrays
     return Seats(
-        *arrays,
-        number,
-        handle(layout.rules),
-        layout.columns,
+        tables=tables,
+        state=state,
+        views=views,
+        policy=number,
+        rules=handle(layout.rules),
+        columns=layout.columns,
         place=np.zeros(n_places, np.int64),
         first=np.zeros(n_places + 1, np.int64),
         bounds=np.zeros((n_rows, n_bounds), np.int32),

@@ -34,8 +34,8 @@ from scml_marl_env.world.fast.scripted import begin_agent, begin_day
 from scml_marl_env.world.fast.talks import Tape, talk
 
 IS_OVER, IS_WINDOW, IS_BANKRUPT, IS_SEAT = range(4)
-"""Why `advance` stopped: the run is over, factory `WINDOW` has to answer, or it went bankrupt yesterday, or it is a policy's
-seat and has to answer (`seats`)."""
+"""Why `advance` stopped: the run is over, factory `WINDOW` has to answer, or it went bankrupt yesterday, or a policy
+has to answer for it (`seats`)."""
 
 
 @lean

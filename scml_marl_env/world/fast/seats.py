@@ -102,8 +102,8 @@ def close_seats(seats: Seats, n_windows: int, actions: np.ndarray) -> None:
         answered = Answered(seats.settled[:n], seats.reason[:n], seats.unsafe)
         answers = Answers(memory[0, :n], memory[1, :n], memory[2, :n], memory[3, :n])
         close_window_with(
-            view, b, seats.rules, seats.bounds[first:last], seats.chosen[first:last], seats.priority[:n], answered, False,
-            answers, scratch,
+            view, b, seats.rules, seats.bounds[first:last], seats.chosen[first:last], seats.priority[:n], answered,
+            False, answers, scratch,
         )  # fmt: skip
         say(s, e, answered.executed, scratch)
         give_answers(seats.tables, s, view, e, f)
