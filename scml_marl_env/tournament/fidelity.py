@@ -1,4 +1,4 @@
-"""How much of an agent's worth another has in its place: a ratio over the seats that both, and an idle agent, played."""
+"""How much of an agent's worth another has in its place: a ratio over seats that both, and an idle agent, played."""
 
 from collections import defaultdict
 from collections.abc import Iterable
