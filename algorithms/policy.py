@@ -10,6 +10,7 @@ from torch import nn
 
 from algorithms.interface import ActionGrid, VectorEnv
 from algorithms.networks import Actor
+from algorithms.rows import RowActor
 
 
 class Policy:
@@ -24,6 +25,7 @@ class Policy:
         self.actor = actor
         self.observation_names = observation_names
         self.config = config
+        self._row_actor: RowActor | None = None
 
     @classmethod
     def uniform(cls, n_columns: int, grid: ActionGrid) -> "Policy":
@@ -55,6 +57,15 @@ class Policy:
         with one_thread():
             rows, limits = torch.from_numpy(observation).to(device), torch.from_numpy(bounds).to(device)
             return self.actor.sample(rows, limits, uniform, greedy)[0].cpu().numpy()
+
+    def act_rows(self, observation: np.ndarray, bounds: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Returns int64 (n,), each row's action from its own float32 (n, 4) numbers of [0, 1); see `rows.RowActor`.
+
+        The weights are those of the first call.
+        """
+        if self._row_actor is None:
+            self._row_actor = RowActor(self.actor)
+        return self._row_actor.act(observation, bounds, uniform)
 
     def act_all(self, env: VectorEnv, rng: np.random.Generator, greedy: bool = False) -> np.ndarray:
         """Returns int64 (E, N) for a whole vector environment, 0 where an agent is not active."""

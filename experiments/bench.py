@@ -70,6 +70,8 @@ class BenchConfig:
     """seconds of each measurement of the fast engine"""
     bank_worlds: int = 256
     """prepared worlds that the fast engine plays"""
+    policy: Path | None = None
+    """checkpoint that plays all other factories in a further case of the fast engine for each number of worlds"""
     start_up: bool = True
     """also time the first make in a new process, with and without compiled code"""
     out: Path = Path("runs/bench")
@@ -152,6 +154,8 @@ def run_fast_cases(env_id: str, config: BenchConfig, say: Callable[[str], None])
     bank = make_bank(env_id, config.bank_worlds)
     cases = [FastCase(who, n, 1) for who in (1, "all") for n in config.fast_worlds]
     cases += [FastCase(who, 256, 2) for who in (1, "all") if 256 in config.fast_worlds and (os.cpu_count() or 1) > 1]
+    if config.policy is not None:
+        cases += [FastCase(1, n, 1, f"checkpoint:{config.policy}") for n in config.fast_worlds]
     measures: dict[FastCase, list[FastMeasure]] = {case: [] for case in cases}
     for repeat in range(config.repeats):
         for case in cases:
@@ -163,6 +167,7 @@ def run_fast_cases(env_id: str, config: BenchConfig, say: Callable[[str], None])
     rows = []
     for case, found in measures.items():
         who = "one factory" if case.controlled == 1 else "all factories"
+        who += "" if case.opponents == "default" else " against policies"
         name = f"fast, {who}, E = {case.n_worlds}, {case.threads} core{'s' if case.threads > 1 else ''}"
         rows.append({"env": env_id, "case": name, **describe(found)})
     if config.start_up:
@@ -251,7 +256,10 @@ def share_table(env_id: str, rows: list[dict[str, Any]]) -> Table:
 
 def write(rows: list[dict[str, Any]], machine: Mapping[str, Any], config: BenchConfig) -> None:
     """bench.json with everything, bench.csv with a line for each case."""
-    settings = {f.name: getattr(config, f.name) for f in fields(config)} | {"out": str(config.out)}
+    settings = {f.name: getattr(config, f.name) for f in fields(config)} | {
+        "out": str(config.out),
+        "policy": str(config.policy),
+    }
     write_rows(config.out / "bench", rows, machine, settings)
 
 

@@ -29,6 +29,7 @@ class FastCase:
     controlled: int | str
     n_worlds: int
     threads: int
+    opponents: str = "default"
 
 
 @dataclass
@@ -101,7 +102,14 @@ def run_fast(env_id: str, bank: str, case: FastCase, seconds: float, seed: int) 
     import scml_marl_env
 
     env = scml_marl_env.make_vector(
-        env_id, case.n_worlds, seed, case.threads, engine="fast", controlled=case.controlled, bank=bank
+        env_id,
+        case.n_worlds,
+        seed,
+        case.threads,
+        engine="fast",
+        controlled=case.controlled,
+        bank=bank,
+        opponents=case.opponents,
     )
     grid = env.action_grid
     actions, stream = np.zeros((env.n_worlds, env.n_agents), np.int64), np.array([seed + 1], np.uint64)

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from algorithms import checkpoint
 from algorithms.interface import VectorEnv
-from algorithms.league import frozen_teams
 from algorithms.policy import Playable
 from algorithms.vector import ParallelVectorEnv, parallel_env
 
@@ -36,7 +35,7 @@ class EnvConfig:
     """of scml_marl_env: threads of the compiled engine (by default one for each core), or processes of SCML (default 0:
     none but this one)"""
     frozen: tuple[Path, ...] = ()
-    """compiled engine: checkpoints that play a further factory of each world, one each"""
+    """checkpoints, or runs whose newest one is taken, that join the opponents of the environment, each with weight 1"""
     bank_worlds: int = 512
     """compiled engine only: worlds in the bank for training, drawn once; 0 draws every world anew (0.1 s each)"""
     eval_bank_worlds: int = 128
@@ -80,6 +79,10 @@ def make_scml_env(
     from scml_marl_env.registry import config_of, fast_engine_plays
     from scml_marl_env.world.bank import cached_bank
 
+    if env.frozen:
+        others = options.get("opponents", "default")
+        mix = others if isinstance(others, dict) else {others: 1.0}
+        options["opponents"] = mix | {f"checkpoint:{folder.resolve()}": 1.0 for folder in env.frozen}
     fast = options.get("engine", env.engine) == "fast"
     if "engine" not in options and env.engine == "auto":
         fast = fast_engine_plays(env.env, **options)
@@ -92,11 +95,7 @@ def make_scml_env(
         options["bank"] = str(cached_bank(config_of(env.env, **options), n_bank, first_seed))
     workers = env.workers if env.workers is not None else os.cpu_count() or 1
     n_worlds = n_worlds or (64 if evaluates else 256)
-    if not env.frozen:
-        return scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)
-    options["controlled"] = options.get("controlled", 1) + len(env.frozen)
-    worlds = scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)
-    return frozen_teams(worlds, [load_policy(folder, worlds)[0] for folder in env.frozen], seed)
+    return scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)
 
 
 def checkpoint_folder(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,14 @@ from scml_marl_env.fast_steps import (
     Board,
     Settings,
     World,
+    at_seats,
+    follow_all,
     play_all,
     refresh_all,
+    show_all,
+    show_starts,
     start_all,
+    step_all,
     take_actions,
 )
 from scml_marl_env.features import THREAD_FEATURES
@@ -47,8 +51,12 @@ class FastShard:
         self._fleet = Fleet(config, n_worlds)
         self._drawn: list[Cast | None] = [None] * n_worlds
         self._places = np.arange(n_worlds)
-        # Small parts, so that a thread with quick worlds takes the next one; compiled code holds no interpreter lock.
-        self._parts = np.array_split(self._places, min(n_worlds, _PARTS_PER_THREAD * threads))
+        # Small parts, so that a thread with quick worlds takes the next one; compiled code holds no interpreter lock. A
+        # part with policies as opponents is large, since they answer all of its worlds at once.
+        has_networks = self._fleet.networks() is not None
+        n_parts = min(n_worlds, threads if has_networks else _PARTS_PER_THREAD * threads)
+        self._parts = np.array_split(self._places, n_parts)
+        self._networks = [self._fleet.networks() for _ in self._parts]
         self._pool = ThreadPoolExecutor(threads, "scml-worlds") if threads > 1 else None
         self._seed = 0
         now, n_lanes = arrays.now, len(self._parts)
@@ -113,10 +121,9 @@ class FastShard:
             places = np.flatnonzero(self.arrays.stepped)
             parts = np.array_split(places, len(parts))
         if self._pool is None:
-            play_all(self._world, self._settings, self._board, places, 0)
+            self._play(places, 0)
         else:
-            play: Any = partial(play_all, self._world, self._settings, self._board)
-            jobs = [self._pool.submit(play, part, lane) for lane, part in enumerate(parts)]
+            jobs = [self._pool.submit(self._play, part, lane) for lane, part in enumerate(parts)]
             for job in jobs:
                 job.result()
         if self.config.strict:
@@ -130,6 +137,25 @@ class FastShard:
         for name, values in zip(_RESULTS, kept, strict=True):
             getattr(self.board, name)[over] = values
         return ended
+
+    def _play(self, places: np.ndarray, lane: int) -> None:
+        """A step of the given places."""
+        if self._networks[lane] is None:
+            step_all(self._world, self._settings, self._board, places, lane)
+            return
+        play_all(self._world, self._settings, self._board, places, lane)
+        self._answer_seats(places, lane)
+        show_all(self._world, self._settings, self._board, places, lane)
+
+    def _answer_seats(self, places: np.ndarray, lane: int) -> None:
+        """Lets the policies that play as opponents answer until none of the places waits for one."""
+        networks = self._networks[lane]
+        if networks is None:
+            return
+        places = at_seats(self._world, places)
+        while len(places):
+            networks.answer(places)
+            places = follow_all(self._world, self._board, places)
 
     def refresh(self) -> None:
         """Writes every row of what the agents see as of now."""
@@ -188,6 +214,8 @@ class FastShard:
                 self.board.controlled[e, : len(drawn.controlled)] = drawn.controlled
             places = np.array(list(episodes), np.int64)
             start_all(self._world, self._settings, self._board, places)
+            self._answer_seats(places, 0)
+            show_starts(self._world, self._settings, self._board, places)
             over = [e for e in episodes if self.board.window[e] < 0]
             if not over:
                 return ended

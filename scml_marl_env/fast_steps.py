@@ -16,12 +16,13 @@ from scml_marl_env.handles import fetch
 from scml_marl_env.kernels import kernel, lean, unlocked
 from scml_marl_env.layers.l1_bounds import write_bounds_with
 from scml_marl_env.layers.l1_counters import Answers
-from scml_marl_env.layers.l1_factory import NEW_LEAD, NEW_PRICE, NEW_QUANTITY, Scratch
+from scml_marl_env.layers.l1_factory import Scratch
 from scml_marl_env.view import FactoryView
 from scml_marl_env.windows import Answered, Columns, Rules, close_window_with, write_shared, write_threads
 from scml_marl_env.world.fast import columns as fast
 from scml_marl_env.world.fast.columns import State, Tables
-from scml_marl_env.world.fast.play import IS_BANKRUPT, IS_WINDOW, advance
+from scml_marl_env.world.fast.play import IS_BANKRUPT, IS_SEAT, IS_WINDOW, advance
+from scml_marl_env.world.fast.seats import say
 from scml_marl_env.world.fast.see import write_private
 from scml_marl_env.world.fast.talks import Tape, give_answers
 
@@ -92,7 +93,7 @@ class Board(NamedTuple):
 
 @kernel
 def start(world: World, settings: Settings, board: Board, e: int) -> None:
-    """Plays a world that has just begun to its first window and shows it."""
+    """Plays a world that has just begun to its first stop."""
     board.terminated[e] = board.truncated[e] = False
     board.reward[e] = board.elapsed[e] = 0
     board.length[e] = 0
@@ -106,6 +107,11 @@ def start(world: World, settings: Settings, board: Board, e: int) -> None:
     for team in range(board.controlled.shape[1]):
         board.done[e, team] = board.controlled[e, team] < 0
     follow(world, board, e)
+
+
+@kernel
+def show_start(world: World, settings: Settings, board: Board, e: int) -> None:
+    """Shows the first window of a world."""
     board.day[e] = world.state.world[e, fast.DAY]
     for team in range(board.controlled.shape[1]):
         if board.controlled[e, team] >= 0:
@@ -123,7 +129,7 @@ def start(world: World, settings: Settings, board: Board, e: int) -> None:
 
 @kernel
 def play(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
-    """Answers the windows of a few places with their actions, plays each to its next one, or to the end, and shows it.
+    """Answers the windows of a few places with their actions and plays each to its next stop.
 
     Phase by phase, since the code of all phases does not fit into a core's cache of instructions. A large fleet has
     long left the other caches when a place has its turn again: what a phase needs is asked for ahead.
@@ -135,6 +141,12 @@ def play(world: World, settings: Settings, board: Board, places: np.ndarray, lan
         answer(world, settings, board, places[j], board.window[places[j]], lane)
     for j in range(n):
         follow(world, board, places[j])
+
+
+@kernel
+def show(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
+    """Rewards and shows a few places that stand at a window of a team, or at the end; phase by phase as `play`."""
+    n = places.shape[0]
     for j in range(n):
         reward(world, settings, board, places[j])
         fetch_rows(world, settings, board, places[j])
@@ -177,11 +189,8 @@ def answer(world: World, settings: Settings, board: Board, e: int, team: int, la
     board.last_changed[e] = 0
     for k in range(n):
         board.last_changed[e, board.reason[e, k]] += 1
-        action, row, thread = settled[k], world.state.answer[e, k], scratch.threads[k]
-        board.executed[e, first + k] = action
-        row[fast.OPERATION] = min(action, grid.OFFER)
-        row[fast.ANSWER_QUANTITY], row[fast.ANSWER_LEAD] = thread[NEW_QUANTITY], thread[NEW_LEAD]
-        row[fast.ANSWER_PRICE] = thread[NEW_PRICE]
+        board.executed[e, first + k] = settled[k]
+    say(world.state, e, settled, scratch)
     board.last_changed[e, 0] = 0
     for reason in range(board.changed.shape[1]):
         board.changed[e, reason] += board.last_changed[e, reason]
@@ -190,12 +199,14 @@ def answer(world: World, settings: Settings, board: Board, e: int, team: int, la
 
 @kernel
 def follow(world: World, board: Board, e: int) -> None:
-    """Plays on to the next window of a team that is not done, or until every team is."""
+    """Plays on to the next window of a team that is not done or of a policy's seat, or until every team is done."""
     state = world.state
     while True:
         event = advance(world.tables, state, world.views, world.tape, e)
         if event == IS_WINDOW:
             board.window[e] = team_of(state, board, e)
+            return
+        if event == IS_SEAT:
             return
         if event != IS_BANKRUPT:
             stop(board, e, False)
@@ -372,9 +383,46 @@ def take_actions(board: Board, actions: np.ndarray, n_actions: int) -> int:
 
 @unlocked
 def play_all(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
-    """A step of the given places, a few at a time; other threads may play other places in other lanes meanwhile."""
+    """`play` of all given places, a few at a time; other threads may play other places in other lanes meanwhile."""
     for first in range(0, places.shape[0], _TOGETHER):
         play(world, settings, board, places[first : first + _TOGETHER], lane)
+
+
+@unlocked
+def at_seats(world: World, places: np.ndarray) -> np.ndarray:
+    """int64 (n,), those of the places that wait for an answer of a policy that plays as an opponent."""
+    state, n, found = world.state, 0, np.empty(places.shape[0], np.int64)
+    for j in range(places.shape[0]):
+        e = places[j]
+        f = state.world[e, fast.WINDOW]
+        if f >= 0 and state.factory[e, f, fast.POLICY] >= fast.SEATED:
+            found[n] = e
+            n += 1
+    return found[:n]
+
+
+@unlocked
+def follow_all(world: World, board: Board, places: np.ndarray) -> np.ndarray:
+    """`follow` of all given places; returns `at_seats` of them."""
+    for j in range(places.shape[0]):
+        follow(world, board, places[j])
+    return at_seats(world, places)
+
+
+@unlocked
+def show_all(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
+    """`show` of all given places, a few at a time."""
+    for first in range(0, places.shape[0], _TOGETHER):
+        show(world, settings, board, places[first : first + _TOGETHER], lane)
+
+
+@unlocked
+def step_all(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
+    """`play` and `show` of all given places, a few at a time, where no policy has a seat."""
+    for first in range(0, places.shape[0], _TOGETHER):
+        few = places[first : first + _TOGETHER]
+        play(world, settings, board, few, lane)
+        show(world, settings, board, few, lane)
 
 
 @lean
@@ -424,6 +472,13 @@ def start_all(world: World, settings: Settings, board: Board, places: np.ndarray
     """`start` of the given places."""
     for j in range(places.shape[0]):
         start(world, settings, board, places[j])
+
+
+@kernel
+def show_starts(world: World, settings: Settings, board: Board, places: np.ndarray) -> None:
+    """`show_start` of the given places."""
+    for j in range(places.shape[0]):
+        show_start(world, settings, board, places[j])
 
 
 @kernel

@@ -1,18 +1,25 @@
 """Named pools of SCML agents for the factories that the environment does not control.
 
-`opponents=` of an environment takes a name of `NAMES`, an agent class, the import path of one ("package.module:Class"),
-or a mix as {name, path or class: weight}. Each factory draws its opponent by weight; the member `default` of a mix
-keeps the default agent that the official generator drew there.
+`opponents=` of an environment takes a name of `names(track)`, an agent class, the import path of one
+("package.module:Class"), a trained policy as "checkpoint:FOLDER" or the path of that folder (of a checkpoint, or of a
+run), or a mix as {name, path or class: weight}. Each factory draws its opponent by weight; the member `default` of a
+mix keeps the default agent that the official generator drew there.
 """
 
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from scml_marl_env import champions
+from scml_marl_env import champions, checkpoints
+from scml_marl_env.config import EnvConfig
 
 DEFAULT = "default"
+CHAMPIONS = "champions"
+CLONED = "champions-cloned"
+CHECKPOINT = "checkpoint:"
+"""Begins the path of a policy: "checkpoint:" and the folder."""
 
 PRUDENT = "scml_marl_env.prudent:PrudentAgent"
 
@@ -61,14 +68,15 @@ _COMPILED: dict[str, dict[str, str]] = {
 
 def names(track: str) -> list[str]:
     """Every opponent name of a track."""
-    return [DEFAULT, *BUILT_IN[track], "champions", *champions.names(track)]
+    clones = checkpoints.clones(track)
+    return [DEFAULT, *BUILT_IN[track], CHAMPIONS, *champions.names(track), CLONED, *clones]
 
 
 def pool(spec: Any, track: str, year: int) -> dict[str, float]:
-    """{import path of an agent class, or `default`: weight}, weights summing to 1.
+    """{import path of an agent class, "checkpoint:FOLDER", or `default`: weight}, weights summing to 1.
 
     Raises:
-        ValueError: for an unknown name or a weight that is not a positive number.
+        ValueError: for an unknown name, a weight that is not a positive number, or a checkpoint of the other track.
         TypeError: for something that is neither a name, nor an SCML agent class, nor a mix of them.
         ModuleNotFoundError: for a champion while `scml-agents` is not installed.
     """
@@ -97,19 +105,27 @@ def compiled_policy(path: str, track: str) -> int | None:
     return None
 
 
-def check_compiled(paths: Iterable[str], track: str) -> None:
-    """Refuses opponents that the fast engine cannot play; `default` it always can.
+def check_compiled(paths: Iterable[str], config: EnvConfig) -> None:
+    """Refuses opponents that the fast engine cannot play in the worlds of a config; `default` it always can.
 
     Raises:
-        ValueError: for an agent without a compiled twin, with those that have one.
+        ValueError: for an agent without a compiled twin, with those that have one, or a policy that does not fit.
     """
     for path in paths:
-        if path != DEFAULT and compiled_policy(path, track) is None:
-            there = ", ".join([DEFAULT, *_COMPILED[track]])
+        folder = checkpoint_of(path)
+        if folder is not None:
+            checkpoints.check_fast(folder, config)
+        elif path != DEFAULT and compiled_policy(path, config.track) is None:
+            there = ", ".join([DEFAULT, *_COMPILED[config.track]])
             raise ValueError(
                 f"The fast engine has no twin of opponent {path!r}: use engine='scml', or opponents of "
-                f"the {track} track that it plays: {there}."
+                f"the {config.track} track that it plays: {there}, or policies (checkpoint:FOLDER)."
             )
+
+
+def checkpoint_of(path: str | None) -> Path | None:
+    """The folder of the policy that a path of `pool` names, None if it is an agent class."""
+    return Path(path.removeprefix(CHECKPOINT)) if path is not None and path.startswith(CHECKPOINT) else None
 
 
 def load(path: str) -> type:
@@ -142,10 +158,19 @@ def _paths(member: Any, track: str, year: int) -> list[str]:
         return [DEFAULT]
     if member in BUILT_IN[track]:
         return [BUILT_IN[track][member]]
-    if member == "champions":
+    if member == CHAMPIONS:
         return [_installed(champion) for champion in champions.pool(track, year)]
     if member in champions.names(track):
         return [_installed(champions.named(member, track))]
+    if member == CLONED:
+        folders = checkpoints.clones(track).values()
+        if not folders:
+            raise ValueError(f"The pool {CLONED!r} is empty: of clones {checkpoints.how_to_clone(track)}")
+        return [f"{CHECKPOINT}{folder}" for folder in folders]
+    if member.endswith(checkpoints.CLONE):
+        return [f"{CHECKPOINT}{checkpoints.clone(member, track)}"]
+    if member.startswith(CHECKPOINT) or "/" in member or Path(member).is_dir():
+        return [f"{CHECKPOINT}{checkpoints.find_checkpoint(member.removeprefix(CHECKPOINT), track)}"]
     if ":" in member or "." in member:
         if member in BUILT_IN[track].values():
             return [member]
@@ -154,7 +179,10 @@ def _paths(member: Any, track: str, year: int) -> list[str]:
         return [defined if defined in BUILT_IN[track].values() else member]
     close = difflib.get_close_matches(member, names(track), n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names(track))}."
-    raise ValueError(f"No opponent {member!r} for the {track} track; {hint} Or pass a class or 'package.module:Class'.")
+    raise ValueError(
+        f"No opponent {member!r} for the {track} track; {hint} Or pass a class, 'package.module:Class' or "
+        "'checkpoint:FOLDER'."
+    )
 
 
 def _installed(champion: champions.Champion) -> str:

@@ -64,6 +64,21 @@ class Remembering(Protocol):
         """An empty memory of a factory with `n_slots` slots, for one episode."""
 
 
+N_DRAWS = 4
+"""Random numbers that an answer may use: one each for operation, lead time, price level and quantity."""
+
+
+@runtime_checkable
+class RowPolicy(Policy, Protocol):
+    """A policy that answers each row by itself: an opponent of the fast engine is one."""
+
+    def act_rows(self, observation: np.ndarray, bounds: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """int64 (n,), as `act` draws it, but from float32 (n, N_DRAWS) `uniform` numbers of [0, 1).
+
+        An answer is a function of its own rows, bit for bit, whatever other rows come with it.
+        """
+
+
 def load_policy(policy: Any, path: Any = None) -> Policy:
     """The policy that a name stands for, or the policy itself.
 

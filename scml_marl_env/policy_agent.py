@@ -39,7 +39,7 @@ class PolicyAgent(WindowAgent):
     start. So a world played twice is played alike, and two factories of a world draw different numbers.
 
     Args:
-        policy: "package.module:name" of what returns the policy, such as "algorithms.checkpoint:load", or a policy.
+        policy: "package.module:name" of what returns the policy, such as "algorithms.load:load", or a policy.
         path: its argument, such as the folder of a checkpoint.
         greedy: the most probable action instead of a drawn one.
         seed: a whole number of at least 0.

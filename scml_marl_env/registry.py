@@ -35,7 +35,7 @@ def config_of(env_id: str, **options: Any) -> EnvConfig:
 
     Raises:
         ValueError: for an unknown id or opponent, an option that is out of range, or an opponent that the fast engine
-            has no twin of, with what would be right.
+            does not play, with what would be right.
         TypeError: for an unknown option, with the nearest one, and for opponents that are no SCML agents.
         ModuleNotFoundError: for a competition agent while scml-agents is not installed.
     """
@@ -50,19 +50,19 @@ def config_of(env_id: str, **options: Any) -> EnvConfig:
     config = replace(_REGISTRY[env_id], **options)
     members = pool(config.opponents, config.track, config.year)
     if config.engine == "fast":
-        check_compiled(members, config.track)
+        check_compiled(members, config)
     return config
 
 
 def fast_engine_plays(env_id: str, **options: Any) -> bool:
-    """Whether engine="fast" can play an id with these options: all its opponents have compiled twins.
+    """Whether engine="fast" can play an id with these options: all its opponents have compiled twins, or are policies.
 
     Raises:
         ValueError, TypeError, ModuleNotFoundError: as `config_of`, for options that no engine can play.
     """
     config = config_of(env_id, **options | {"engine": "scml"})
     try:
-        check_compiled(pool(config.opponents, config.track, config.year), config.track)
+        check_compiled(pool(config.opponents, config.track, config.year), config)
     except ValueError:
         return False
     return True

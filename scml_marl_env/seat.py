@@ -8,7 +8,6 @@ from scml_marl_env import opponents
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.world.fast import columns as at
 from scml_marl_env.world.fast.fleet import Fleet
-from scml_marl_env.world.fast.play import advance
 
 
 def seat_scores(config: EnvConfig, agent: str, seeds: Iterable[int]) -> np.ndarray:
@@ -26,14 +25,15 @@ def seat_scores(config: EnvConfig, agent: str, seeds: Iterable[int]) -> np.ndarr
         ValueError: for an agent without a compiled twin.
     """
     (path,) = opponents.pool(agent, config.track, config.year)
-    opponents.check_compiled([path], config.track)
+    opponents.check_compiled([path], config)
     policy = opponents.compiled_policy(path, config.track)
     if policy is None:
-        raise ValueError("'default' is a mix of agents; name one of them.")
+        raise ValueError(f"{agent!r} is a mix of agents or a policy; name an agent that is compiled.")
     fleet, scores = Fleet(config, 1), []
+    networks = fleet.networks()
     for seed in seeds:
         cast = fleet.begin(0, int(seed), in_seat=policy)
-        advance(*fleet.arrays, 0)
+        fleet.advance(networks)
         start = fleet.tables.factory[0, :, at.INITIAL_BALANCE]
         scores.append([1 + fleet.state.money[0, f, at.EARNED] / start[f] for f in cast.controlled])
     return np.array(scores)

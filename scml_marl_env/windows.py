@@ -98,7 +98,23 @@ def open_window(
     threads = observation
     if columns.thread < 0:
         threads = np.empty((bounds.shape[0], len(THREAD_FEATURES)), np.float32)
-    write_bounds_with(view, b, rules.shield, rules.useful, rules.n_price_levels, bounds, new_scratch(view))
+    open_window_with(view, b, rules, columns, bounds, threads, observation, state, new_scratch(view))
+
+
+@lean
+def open_window_with(
+    view: FactoryView,
+    b: int,
+    rules: Rules,
+    columns: Columns,
+    bounds: np.ndarray,
+    threads: np.ndarray,
+    observation: np.ndarray,
+    state: np.ndarray,
+    scratch: Scratch,
+) -> None:
+    """`open_window` with the caller's memory; `threads` is the observation if it has thread features, else scratch."""
+    write_bounds_with(view, b, rules.shield, rules.useful, rules.n_price_levels, bounds, scratch)
     write_threads(view, b, columns, bounds, threads, observation, state)
     write_shared(view, b, columns, bounds, observation, state)
 
@@ -113,10 +129,7 @@ def write_threads(
     observation: np.ndarray,
     state: np.ndarray,
 ) -> None:
-    """The part of `open_window` that is told of each thread, and its pools in the state.
-
-    `threads` is the observation if it has thread features, else scratch.
-    """
+    """The part of `open_window_with` that is told of each thread, and its pools in the state."""
     first, n = max(0, columns.thread), len(THREAD_FEATURES)
     write_thread_features(view, b, bounds, threads, first)
     if columns.history >= 0:
@@ -128,7 +141,7 @@ def write_threads(
 def write_shared(
     view: FactoryView, b: int, columns: Columns, bounds: np.ndarray, observation: np.ndarray, state: np.ndarray
 ) -> None:
-    """The part of `open_window` that all threads share."""
+    """The part of `open_window_with` that all threads share."""
     n_macro = write_macro(view, b, state, 0)
     n_shared = write_broadcast(view, b, bounds, state, n_macro)
     for k in range(bounds.shape[0]):

@@ -159,7 +159,7 @@ def test_every_default_agent_has_a_twin(track):
     from scml_marl_env.world.draw import _default_agents
     from scml_marl_env.world.fast import columns
 
-    check_compiled(_default_agents(track), track)
+    check_compiled(_default_agents(track), config_of(f"{track}-2025"))
     assert len({compiled_policy(path, track) for path in _default_agents(track)}) == 3
     assert compiled_policy("scml_marl_env.prudent:PrudentAgent", track) == columns.PRUDENT
     assert compiled_policy("no.such:Agent", track) is None

@@ -1,16 +1,14 @@
 """Who competes: names, import paths and checkpoints, made into something that a worker process can construct."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scml_marl_env import champions, opponents
+from scml_marl_env import champions, checkpoints, opponents
 from scml_marl_env.config import SHIELDS
 
 POLICY_AGENT = "scml_marl_env.policy_agent:PolicyAgent"
-CHECKPOINT = "algorithms.checkpoint:load"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +32,10 @@ def competitors(specs: Iterable[str], track: str) -> tuple[Competitor, ...]:
     """Reads a list of competitors.
 
     Args:
-        specs: each a name (an opponent of `scml_marl_env.opponents`, a competition agent of `scml_marl_env.champions`),
-            an import path "package.module:Class", the folder of a checkpoint or of a run (its newest checkpoint), or
-            one of these behind "label=", which then is its name. "+feasible" or "+covered" at the end puts the agent
-            behind the external shield of that strength.
+        specs: each a name (an opponent of `scml_marl_env.opponents`, a competition agent of `scml_marl_env.champions`,
+            or the clone of one), an import path "package.module:Class", the folder of a checkpoint or of a run (its
+            newest checkpoint), or one of these behind "label=", which then is its name. "+feasible" or "+covered" at
+            the end puts the agent behind the external shield of that strength.
         track: of the worlds, "std" or "oneshot".
 
     Raises:
@@ -67,8 +65,10 @@ def _competitor(spec: str, track: str) -> Competitor:
         return _checkpoint(label, folder, track)
     if "/" in what:
         raise ValueError(f"There is no folder {what!r}; a checkpoint is a folder with meta.json and weights.")
-    if what in (opponents.DEFAULT, "champions"):
+    if what in (opponents.DEFAULT, opponents.CHAMPIONS, opponents.CLONED):
         raise ValueError(f"{what!r} is a pool, not an agent; name its members: {', '.join(champions.names(track))}.")
+    if what.endswith(checkpoints.CLONE):
+        return _checkpoint(label or what, checkpoints.clone(what, track), track)
     if what in champions.names(track):
         champion = champions.named(what, track)
         champions.check_installed(champion)
@@ -78,18 +78,8 @@ def _competitor(spec: str, track: str) -> Competitor:
     return Competitor(name=label or what.rpartition(":")[2].rpartition(".")[2], path=path)
 
 
-def _checkpoint(label: str, folder: Path, track: str) -> Competitor:
-    if (folder / "checkpoints").is_dir():
-        run, saved = folder, sorted(path for path in (folder / "checkpoints").glob("update_*") if path.suffix == "")
-        if not saved:
-            raise ValueError(f"{folder} holds no finished checkpoint yet.")
-        folder = saved[-1]
-    else:
-        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
-    if not (folder / "meta.json").is_file():
-        raise ValueError(f"{folder} is no checkpoint: it holds no meta.json.")
-    trained = json.loads((folder / "meta.json").read_text())["env"].get("track")
-    if trained != track:
-        raise ValueError(f"{folder} was trained on the {trained} track and cannot play the {track} track.")
-    params = {"policy": CHECKPOINT, "path": str(folder.resolve())}
+def _checkpoint(label: str, path: Path, track: str) -> Competitor:
+    folder = checkpoints.find_checkpoint(path, track)
+    run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    params = {"policy": checkpoints.LOADER, "path": str(folder)}
     return Competitor(name=label or run.name, path=POLICY_AGENT, params=params)

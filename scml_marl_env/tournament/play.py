@@ -14,7 +14,7 @@ from scml_marl_env.tournament.plan import Job, Tournament, arrange
 from scml_marl_env.tournament.prices import fractional_prices
 from scml_marl_env.tournament.record import SeatRecord, WorldRecord
 from scml_marl_env.world.draw import economy
-from scml_marl_env.world.official import Player, build_with
+from scml_marl_env.world.official import Player, build_with, opponent
 from scml_marl_env.world.rng import GlobalRandomness
 
 
@@ -29,7 +29,8 @@ def play(tournament: Tournament, job: Job) -> WorldRecord:
     made = economy(config, job.world_seed)
     paths, seats = arrange(tournament, config, made, job)
     players = [
-        player_of(seats[index]) if path is None else Player(opponents.load(path)) for index, path in enumerate(paths)
+        player_of(seats[index]) if path is None else opponent(path, job.world_seed, index)
+        for index, path in enumerate(paths)
     ]
     with fractional_prices(tournament.fractional_prices == "accept"):
         with GlobalRandomness(job.world_seed + 1):

@@ -11,7 +11,7 @@ from scml_marl_env.layers.l1_shield import Shortfall
 from scml_marl_env.world.engine import Answer, Bankrupt, DayResult, Event, Over, Window
 from scml_marl_env.world.fast import columns as at
 from scml_marl_env.world.fast.fleet import Cast, Fleet
-from scml_marl_env.world.fast.play import IS_BANKRUPT, IS_WINDOW, advance
+from scml_marl_env.world.fast.play import IS_BANKRUPT, IS_WINDOW
 from scml_marl_env.world.fast.see import write_private
 from scml_marl_env.world.fast.talks import give_answers
 
@@ -29,6 +29,7 @@ class FastEngine:
     def __init__(self, config: EnvConfig) -> None:
         self.config = config
         self._fleet = Fleet(config, 1, config.days_range[1])
+        self._networks = self._fleet.networks()
         self.view = self._fleet.view
         self.n_factories = 0
         self.results: list[list[DayResult]] = []
@@ -118,7 +119,7 @@ class FastEngine:
 
     def _advance(self) -> Event:
         fleet = self._fleet
-        event = advance(*fleet.arrays, 0)
+        event = fleet.advance(self._networks)
         self._note_results()
         if event not in (IS_WINDOW, IS_BANKRUPT):
             self._is_running = False

@@ -13,9 +13,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from scml_marl_env import opponents
+from scml_marl_env.checkpoints import load_checkpoint
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.world.draw import WorldDraw, world_class
-from scml_marl_env.world.rng import GlobalRandomness
+from scml_marl_env.world.rng import GlobalRandomness, stream_of
 
 _ROUND_CALLBACKS = (
     "on_round_start",
@@ -151,9 +152,22 @@ class Player(NamedTuple):
     params: Mapping[str, Any] = {}
 
 
+def opponent(path: str, seed: int, factory: int) -> Player:
+    """The player that a path of `opponents.pool` names, for a factory (its index) in the episode of a seed."""
+    folder = opponents.checkpoint_of(path)
+    if folder is None:
+        return Player(opponents.load(path))
+    from scml_marl_env.policy_opponent import PolicyOpponent
+
+    return Player(PolicyOpponent, {"policy": load_checkpoint(folder), "stream": stream_of(seed, factory)})
+
+
 def build(draw: WorldDraw, config: EnvConfig, controlled_class: type) -> Any:
     """The world of a draw with `controlled_class` in the controlled factories; call it in its randomness."""
-    players = [Player(controlled_class if path is None else opponents.load(path)) for path in draw.agent_types]
+    players = [
+        Player(controlled_class) if path is None else opponent(path, draw.seed, index)
+        for index, path in enumerate(draw.agent_types)
+    ]
     return build_with(draw.params, config, players, name=f"world-{draw.seed}")
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+_MASK = (1 << 64) - 1
+
 
 class GlobalRandomness:
     """A private state of `random` and `numpy.random`, swapped in for the length of a `with` block.
@@ -48,3 +50,11 @@ class GlobalRandomness:
         np.random.mtrand.set_bit_generator(numpy_generator)
         if numpy_state["has_gauss"]:
             np.random.set_state(numpy_state)
+
+
+def stream_of(seed: int, factory: int) -> int:
+    """First state of the random stream of a factory in the episode of a seed: 64 bits, mixed as splitmix64 does."""
+    z = (seed * 0x9E3779B97F4A7C15 + (factory + 1) * 0xD1342543DE82EF95) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)

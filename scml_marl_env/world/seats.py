@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from scml_marl_env import opponents
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.world import draw
-from scml_marl_env.world.official import Player, build_with
+from scml_marl_env.world.official import Player, build_with, opponent
 from scml_marl_env.world.rng import GlobalRandomness
 
 SEATS = ("levels", "official")
@@ -64,7 +63,7 @@ def seated(config: EnvConfig, world_seed: int, player: Player, seats: str, name:
     economy = draw.economy(config, world_seed)
     chosen = _levels(economy.levels) if seats == "levels" else [i for i, d in enumerate(economy.defaults) if d is None]
     others = draw.Casting(config).field(economy.defaults, world_seed, chosen)
-    players = [player if path is None else Player(opponents.load(path)) for path in others]
+    players = [player if path is None else opponent(path, world_seed, index) for index, path in enumerate(others)]
     with GlobalRandomness(world_seed + 1):
         world = build_with(economy.params, config, players, name=f"{name}-{world_seed}")
     return SeatedWorld(world, economy.levels, tuple(chosen), world_seed)

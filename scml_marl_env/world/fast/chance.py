@@ -39,6 +39,14 @@ def draw_whole(random: np.ndarray, f: int, low: int, high: int) -> int:
 
 
 @lean
+def fill(random: np.ndarray, f: int, out: np.ndarray) -> None:
+    """Writes the next numbers of stream `f` into float32 (n, C), row by row."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = draw(random, f)
+
+
+@lean
 def shuffle_by(random: np.ndarray, f: int, array: np.ndarray, n: int) -> None:
     """Shuffles the first `n` items of `array` by stream `f` (Fisher and Yates, from the end), with n - 1 draws."""
     for i in range(n - 1, 0, -1):

@@ -122,10 +122,11 @@ VOIDED = 18  # items of purchases that became void with their seller and were du
 MOURNED = 19  # its bankruptcy has been told outside
 LAST_NUMBER = 20  # of the offers that a sync agent has collected so far
 N_STATE_FACTORY = 21
-# Values of POLICY: who decides for a factory. EXTERNAL and above are driven from outside, by policy number.
+# Values of POLICY: who decides for a factory. EXTERNAL and above are driven from outside: by the environment's caller,
+# or (SEATED + i) by the i-th policy that plays as an opponent.
 NOTHING, GREEDY_STD, RANDOM_STD, SYNC_RANDOM_STD, GREEDY_ONESHOT, RAND_DIST, EQUAL_DIST, RANDOM_ONESHOT = range(8)
 PRUDENT, REPLAY = 8, 9
-EXTERNAL = 16
+EXTERNAL, SEATED = 16, 17
 # Columns of `State.money`, by factory.
 EARNED = 0  # sum of profits, added day by day
 BALANCE = 1  # at the start of the day

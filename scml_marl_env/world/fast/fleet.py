@@ -11,11 +11,13 @@ from scml_marl_env.view import empty_view
 from scml_marl_env.world.bank import open_bank, prepare
 from scml_marl_env.world.draw import Casting
 from scml_marl_env.world.fast import columns as at
-from scml_marl_env.world.fast.play import begin
+from scml_marl_env.world.fast.networks import Networks
+from scml_marl_env.world.fast.play import IS_SEAT, advance, begin
 from scml_marl_env.world.fast.tables import tables_for, write
 from scml_marl_env.world.fast.talks import no_tape
+from scml_marl_env.world.rng import stream_of
 
-_MASK = (1 << 64) - 1
+_FIRST = np.zeros(1, np.int64)
 
 
 class Cast(NamedTuple):
@@ -32,7 +34,7 @@ class Fleet:
 
     Attributes:
         tables, state, view: the arrays of the fast engine. Row e * V + v of the view is team v of place e; the rows of
-            compiled opponents that decide by a view follow the teams'.
+            opponents that decide by a view follow the teams'.
         arrays: handles of tables, state, view and tape, as kernels take them.
         n_views: V.
     """
@@ -41,16 +43,22 @@ class Fleet:
         self.config = config
         self.tables = tables_for(config, n_places)
         self._casting = Casting(config)
-        self._policies: dict[str, int] = {}
         self.state = at.empty_state(n_places, self.tables, n_diary_days)
         members = opponents.pool(config.opponents, config.track, config.year)
-        needs_view = opponents.PRUDENT in members
+        self._policies = {path: self._policy(path, i) for i, path in enumerate(members) if path != opponents.DEFAULT}
+        needs_view = any(_has_view(policy) for policy in self._policies.values())
         self.n_views = config.n_controlled + (self.tables.factory.shape[1] if needs_view else 0)
         view = empty_view(n_places * self.n_views, config.n_slots, config.horizon + 1, config.history)
         horizons = self.tables.world.copy()
         self.tables, self.state, self.view = together(self.tables, self.state, view)
         self.tables.world[:] = horizons
         self.arrays = handle(self.tables), handle(self.state), handle(self.view), handle(no_tape())
+
+    def networks(self) -> Networks | None:
+        """What answers for the policies that play as opponents, one for each thread; None if there are none."""
+        folders = {number: opponents.checkpoint_of(path) for path, number in self._policies.items()}
+        policies = {number: folder for number, folder in folders.items() if folder is not None}
+        return Networks(self.arrays[:3], policies, self.config) if policies else None
 
     def begin(self, e: int, seed: int, in_seat: int | None = None) -> Cast:
         """Puts the world of `seed` at its beginning into place `e`.
@@ -72,30 +80,41 @@ class Fleet:
         views = np.full(len(prepared.levels), -1, np.int64)
         n_extra = config.n_controlled
         for f, path in enumerate(roles.agent_types):
-            policy[f] = at.EXTERNAL if path is None else self._policy(path)
-            if path is not None and policy[f] == at.PRUDENT:
+            policy[f] = at.EXTERNAL if path is None else self._number(path)
+            if path is not None and _has_view(policy[f]):
                 views[f] = e * self.n_views + n_extra
                 n_extra += 1
         for team, f in enumerate(roles.controlled):
             views[f] = e * self.n_views + team
             policy[f] = policy[f] if in_seat is None else in_seat
-        streams = np.array([_stream(seed, f) for f in range(len(policy))], np.uint64)
+        streams = np.array([stream_of(seed, f) for f in range(len(policy))], np.uint64)
         conserving = config.inventory == "conserving"
         tables, state, view, _ = self.arrays
         begin(tables, state, view, e, e, policy, views, streams, conserving)
         return Cast(seed, prepared.levels, roles.agent_types, roles.controlled)
 
-    def _policy(self, path: str) -> int:
+    def advance(self, networks: Networks | None) -> int:
+        """Plays the world in place 0 to its next stop but those that `networks` answer, see `play.advance`."""
+        event = advance(*self.arrays, 0)
+        while event == IS_SEAT:
+            assert networks is not None
+            networks.answer(_FIRST)
+            event = advance(*self.arrays, 0)
+        return event
+
+    def _number(self, path: str) -> int:
+        """Value of `columns.POLICY` of an opponent; the default agents need not be in the pool."""
         if path not in self._policies:
-            policy = opponents.compiled_policy(path, self.config.track)
-            assert policy is not None  # `registry.config_of` has refused it
-            self._policies[path] = policy
+            self._policies[path] = self._policy(path, 0)
         return self._policies[path]
 
+    def _policy(self, path: str, i: int) -> int:
+        if opponents.checkpoint_of(path) is not None:
+            return at.SEATED + i
+        policy = opponents.compiled_policy(path, self.config.track)
+        assert policy is not None  # `registry.config_of` has refused it
+        return policy
 
-def _stream(seed: int, f: int) -> int:
-    """The first state of a factory's random stream: well mixed (splitmix64's finaliser), a function of both numbers."""
-    z = (seed * 0x9E3779B97F4A7C15 + (f + 1) * 0xD1342543DE82EF95) & _MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return z ^ (z >> 31)
+
+def _has_view(policy: int) -> bool:
+    return policy == at.PRUDENT or policy >= at.SEATED

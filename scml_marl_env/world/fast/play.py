@@ -33,8 +33,9 @@ from scml_marl_env.world.fast.prudence import write_options
 from scml_marl_env.world.fast.scripted import begin_agent, begin_day
 from scml_marl_env.world.fast.talks import Tape, talk
 
-IS_OVER, IS_WINDOW, IS_BANKRUPT = range(3)
-"""Why `advance` stopped: the run is over, factory `WINDOW` has to answer, or it went bankrupt yesterday."""
+IS_OVER, IS_WINDOW, IS_BANKRUPT, IS_SEAT = range(4)
+"""Why `advance` stopped: the run is over, factory `WINDOW` has to answer, or it went bankrupt yesterday, or a policy
+has to answer for it (`seats`)."""
 
 
 @lean
@@ -102,14 +103,14 @@ def advance(t: Tables, s: State, view: FactoryView, tape: Tape, e: int) -> int:
         if world[PHASE] == MOURNING:
             for f in range(n_factories):
                 factory = s.factory[e, f]
-                if factory[BANKRUPT] and not factory[MOURNED] and factory[POLICY] >= EXTERNAL:
+                if factory[BANKRUPT] and not factory[MOURNED] and factory[POLICY] == EXTERNAL:
                     factory[MOURNED] = 1
                     world[WINDOW] = f
                     return IS_BANKRUPT
             world[PHASE] = TALKS
         if world[PHASE] == TALKS:
             if talk(t, s, view, tape, e):
-                return IS_WINDOW
+                return IS_WINDOW if s.factory[e, world[WINDOW], POLICY] == EXTERNAL else IS_SEAT
             world[PHASE] = EVENING
         end_day(t, s, e)
         world[PHASE] = MORNING if world[DAY] < t.world[world[ROW], N_DAYS] else OVER
