@@ -87,6 +87,8 @@ CASES = [
     ("std-mini", {"processes": 3, "days": 15, "level": "last", "inventory": "conserving", "shield": "covered"}),
     ("std-mini", {"days": 15, "observation": ("macro", "history", "thread"), "history": 3, "reward": "potential"}),
     ("oneshot-mini", {"days": 15}),
+    ("std-mini", {"processes": 3, "days": 15, "level": "first", "rounds": 3, "opponents": "tests.players:Patient"}),
+    ("std-mini", {"processes": 3, "days": 15, "level": "middle", "rounds": 4}),
 ]
 
 
