@@ -2,11 +2,11 @@
 
 An expert is a name (an agent of scml_marl_env.opponents or a competition agent), the import path of an agent class, or
 the folder of a checkpoint. Every expert plays the same worlds in the same seats, watched by a recorder that changes
-nothing of what it does. A world of std-2025 has some 4,500 decisions and takes ten seconds of a core: 1,000,000
-decisions are about 110 worlds of two experts, 20 minutes of two cores and 0.8 GB.
+nothing of what it does. A world of std-2025 has some 6,000 decisions of an expert and takes 20 seconds of a core:
+1,000,000 decisions are about 80 worlds of two experts, 35 minutes of two cores and 1.3 GB.
 
 Interrupt it at any time: the same command goes on, and makes the same dataset byte for byte. It is the folder `--out`;
-while it is being collected, the logs of the finished worlds are in `--out`.logs, about 0.4 kB for each decision. They
+while it is being collected, the logs of the finished worlds are in `--out`.logs, about 0.5 kB for each decision. They
 are deleted once the dataset is made (it holds all that learners need), unless `--keep-logs`.
 """
 

@@ -2,7 +2,7 @@
 
 An episode of Minari is a slot of a recorded factory over its world, an agent of `ThreadEnv`: its observation is
 {"observation": float32 (D,), "action_mask": int8 (A,)}, its actions are those of the grid, and its reward is what the
-factory got until the slot's next decision. The last observation is empty. Masks make it some five times as large as
+factory got until the slot's next decision. The last observation is empty. Masks make it some four times as large as
 a dataset of ours: export the episodes that are wanted.
 
 The infos of a decision hold everything else, so that an import gives back the exported dataset, array for array.
