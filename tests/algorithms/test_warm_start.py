@@ -165,6 +165,7 @@ def test_while_the_critic_warms_up_the_actor_stays_bit_for_bit(tmp_path):
 
     def watched(*arguments):
         metrics = update(*arguments)
+        assert ("policy/kl" in metrics) == (len(seen) == 2) and "loss/value" in metrics
         seen.append((torch.equal(weights_of(learner.actor), before), torch.equal(weights_of(learner.critic), critic)))
         return metrics
 
