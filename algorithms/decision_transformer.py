@@ -7,6 +7,7 @@ decisions that were followed by such returns. Heads and masks are those of the o
 operation, lead time, price, quantity, each given those before it.
 """
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -128,11 +129,10 @@ class DecisionTransformer:
         return {}
 
     def policy(self) -> DecisionTransformerPolicy:
-        """Returns the present network as a policy."""
+        """Returns the present network as a policy, which plays on the CPU."""
+        actor = self.actor if self.device.type == "cpu" else copy.deepcopy(self.actor).cpu()
         quantile = self.config.target_quantile
-        return DecisionTransformerPolicy(
-            self.actor, self.targets, self.data.observation_names, {}, target_quantile=quantile
-        )
+        return DecisionTransformerPolicy(actor, self.targets, self.data.observation_names, {}, target_quantile=quantile)
 
     def modules(self) -> dict[str, nn.Module]:
         """Returns every module that a checkpoint holds, by name."""

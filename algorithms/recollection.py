@@ -121,9 +121,8 @@ class Recollection:
 
     def earn(self, reward: np.ndarray, elapsed: np.ndarray) -> None:
         """Lowers the targets by what the factories have earned, float (G,), during the time that passed, float (G,)."""
-        self.to_go = (self.to_go - np.asarray(reward, np.float32)) / self._actor.config.gamma ** np.asarray(
-            elapsed, np.float64
-        )
+        passed = self._actor.config.gamma ** np.asarray(elapsed, np.float64)
+        self.to_go = (self.to_go - np.asarray(reward, np.float32)) / passed
 
     def forget(self, factories: np.ndarray) -> None:
         """Starts factories, int64 (n,), anew."""
@@ -264,7 +263,7 @@ class DecisionTransformerPolicy:
         target_return: float | None = None,
         target_quantile: float = 0.9,
     ) -> None:
-        """Wraps a network; it is used where it is, so a learner's policy follows the learner.
+        """Wraps a network on the CPU; it is used as it is, so a learner's policy follows the learner.
 
         Args:
             actor, targets: the network, and the returns that it learnt from.
