@@ -5,9 +5,9 @@ It begins with `world_start`, whose fields hold for every line, and ends with `w
 anywhere, and is readable up to there. Lines are only ever added, after the arrays that they refer to.
 
 Each event has its name `ev` and the fields of `SCHEMA`. Days are absolute (`t`, `day`) and relative (`delta`); `thread`
-is the slot of the partner; `ref` is [chunk, row] in the arrays of the chunk: `state` for a window, `observation` and
-`bounds` for a decision. Events stand before what they cause: a decision before its contract, and the `reward` of a step
-before the window that ends it.
+is the slot of the partner. `ref` is [chunk, row] in the arrays of the chunk: of a window `state` and the `FactoryView`
+(`view_ints` and so on), of a decision `observation` and `bounds`. Events stand before what they cause: a decision
+before its contract, and the `reward` of a step before the window that ends it.
 """
 
 import json
@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from scml_marl_env.view import FactoryView
+
 SCHEMA_NAME = "traj/1"
-CHUNK = 4096
+CHUNK = 1024
 """Decisions whose arrays and lines are held in memory before they are written."""
 
 _INT, _NUMBER, _TEXT, _FLAG, _LIST, _DICT = (int,), (int, float), (str,), (bool,), (list,), (dict,)
@@ -119,40 +121,46 @@ class Log:
 
     Args:
         path: of the .jsonl file, which must not be there yet; its folder is made.
-        widths: columns of the arrays: {"observation": D, "bounds": M, "state": S}.
-        n_slots: rows that one window may need.
+        window: an array of the shape and dtype of each that is kept of a window, by name.
+        decision: likewise of a decision.
+        n_slots: decisions that one window may have.
 
     Raises:
         FileExistsError: if there is such a log.
     """
 
-    def __init__(self, path: Path, widths: Mapping[str, int], n_slots: int) -> None:
+    def __init__(
+        self, path: Path, window: dict[str, np.ndarray], decision: dict[str, np.ndarray], n_slots: int
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.n_windows = self.n_decisions = 0
         self._file = open(path, "x", encoding="utf-8")  # noqa: SIM115 - it stays open
         self._lines: list[str] = []
-        rows, dtypes = CHUNK + n_slots, {"observation": np.float32, "bounds": np.int32, "state": np.float32}
-        self._arrays = {name: np.zeros((rows, widths[name]), dtype) for name, dtype in dtypes.items()}
+        self._arrays = {
+            name: np.zeros((CHUNK + n_slots, *like.shape), like.dtype) for name, like in (window | decision).items()
+        }
+        self._of_window, self._of_decision = tuple(window), tuple(decision)
         self._chunk = self._windows = self._decisions = 0
 
     def write(self, event: str, **fields: Any) -> None:
         """Adds an event."""
         self._lines.append(json.dumps({"ev": event, **fields}, separators=(",", ":")))
 
-    def window(self, state: np.ndarray) -> list[int]:
-        """Keeps the state of a window, float32 (S,); returns its `ref`."""
+    def window(self, arrays: Mapping[str, np.ndarray]) -> list[int]:
+        """Keeps the arrays of a window; returns its `ref`."""
         if self._decisions >= CHUNK:
             self.flush()
-        self._arrays["state"][self._windows] = state
+        for name in self._of_window:
+            self._arrays[name][self._windows] = arrays[name]
         self._windows += 1
         self.n_windows += 1
         return [self._chunk, self._windows - 1]
 
-    def decision(self, observation: np.ndarray, bounds: np.ndarray) -> list[int]:
-        """Keeps the arrays of a decision of the last window, float32 (D,) and int32 (M,); returns its `ref`."""
-        self._arrays["observation"][self._decisions] = observation
-        self._arrays["bounds"][self._decisions] = bounds
+    def decision(self, arrays: Mapping[str, np.ndarray]) -> list[int]:
+        """Keeps the arrays of a decision of the last window; returns its `ref`."""
+        for name in self._of_decision:
+            self._arrays[name][self._decisions] = arrays[name]
         self._decisions += 1
         self.n_decisions += 1
         return [self._chunk, self._decisions - 1]
@@ -160,7 +168,7 @@ class Log:
     def flush(self) -> None:
         """Writes what is held in memory: a new chunk of arrays, then the lines."""
         if self._windows:
-            counts = {"observation": self._decisions, "bounds": self._decisions, "state": self._windows}
+            counts = dict.fromkeys(self._of_window, self._windows) | dict.fromkeys(self._of_decision, self._decisions)
             path = _chunk_path(self.path, self._chunk)
             partial = path.with_name(path.name + ".partial")
             with open(partial, "wb") as file:
@@ -212,7 +220,12 @@ class LogReader:
         if self._chunk[0] != chunk:
             with np.load(_chunk_path(self.path, chunk)) as arrays:
                 self._chunk = chunk, dict(arrays)
-        return self._chunk[1][name][row]
+        array: np.ndarray = self._chunk[1][name][row]
+        return array
+
+    def view(self, ref: list[int]) -> FactoryView:
+        """What the factory knew at the window of a `ref`, before it answered; a view of one factory."""
+        return FactoryView(*(self.array(f"view_{name}", ref)[None].copy() for name in FactoryView._fields))
 
 
 def _chunk_path(path: Path, chunk: int) -> Path:

@@ -89,9 +89,8 @@ class Recorder(DecisionTap):
 
     def opened(self, window: Asked) -> None:
         layout = self._layout
-        open_window(
-            self._view, 0, layout.rules, layout.columns, self._bounds, self._observation, self._state
-        )  # fmt: skip
+        open_window(self._view, 0, layout.rules, layout.columns, self._bounds, self._observation, self._state)
+        self._seen = self._of_window()
 
     def heard(self, window: Asked, k: int, said: Spoken, response: Any) -> None:
         log, view = self.log, self.view
@@ -100,7 +99,7 @@ class Recorder(DecisionTap):
             self._reward(float(view.balance[0]), int(view.day[0]), False)
             asked = sorted(window.table)
             latest = max(int(view.round[0, j]) for j in asked)
-            ref = log.window(self._state)
+            ref = log.window(self._seen)
             log.write("window", day=where["day"], round=latest, together=window.together, asked=asked, ref=ref)
         raw, sent = _raw(said, response, where["day"]), getattr(response, "outcome", None)
         _, offer = window.table[k]
@@ -117,7 +116,7 @@ class Recorder(DecisionTap):
             sent=_plain(sent) if raw[0] == OFFER else None,
             offer=_plain(offer),
             action=nearest(self._layout.grid, self._bounds[k], said),
-            ref=log.decision(self._observation[k], self._bounds[k]),
+            ref=log.decision({"observation": self._observation[k], "bounds": self._bounds[k]}),
         )
 
     def end(self, truncated: bool = False) -> Path:
@@ -151,9 +150,9 @@ class Recorder(DecisionTap):
         self._observation = np.zeros((n_slots, len(layout.observation_names)), np.float32)
         self._bounds = np.zeros((n_slots, layout.grid.n_bounds), np.int32)
         self._state = np.zeros(len(layout.state_names), np.float32)
-        widths = {"observation": self._observation, "bounds": self._bounds, "state": self._state}
         path = folder / f"{_text(self.agent.id)}.jsonl"
-        self._log = Log(path, {name: array.shape[-1] for name, array in widths.items()}, n_slots)
+        decision = {"observation": self._observation[0], "bounds": self._bounds[0]}
+        self._log = Log(path, self._of_window(), decision, n_slots)
         kind, level, last = type(self.agent), int(awi.level), int(awi.n_processes) - 1
         self._log.write(
             "world_start",
@@ -187,6 +186,10 @@ class Recorder(DecisionTap):
             windows=log.n_windows, decisions=log.n_decisions,
         )  # fmt: skip
         log.close()
+
+    def _of_window(self) -> dict[str, np.ndarray]:
+        """A copy of what the log keeps of a window."""
+        return {"state": self._state.copy()} | {f"view_{name}": x[0].copy() for name, x in self.view._asdict().items()}
 
     def _settle(self) -> None:
         """Notes the result of the last finished day."""

@@ -124,9 +124,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, chang
     assert Dataset(tmp_path / "data").n_steps == 30
 
 
-def played(n_worlds=3, n_steps=400):
+def played(n_worlds=3, n_steps=400, **options):
     """A rollout of random players in the fast engine, and the env."""
-    env = scml_marl_env.make_vector("std-mini", n_worlds, 5, engine="fast", days=8)
+    env = scml_marl_env.make_vector("std-mini", n_worlds, 5, engine="fast", days=8, **options)
     env.reset()
     buffer, rng = RolloutBuffer(n_steps, env), np.random.default_rng(0)
     for _ in range(n_steps):
@@ -166,10 +166,30 @@ def test_an_online_rollout_becomes_episodes_and_comes_back(tmp_path):
         for name in ("observation", "bounds", "executed"):
             mine, theirs = getattr(back, name)[:, 0], getattr(buffer, name)[span, piece.world]
             assert np.array_equal(mine[active], theirs[active]), name
+        only_wait = grid.mask(back.bounds[:, 0][~active])
+        assert only_wait[:, 0].all() and only_wait.sum() == len(only_wait)
         for name in ("state", "reward", "elapsed", "terminated"):
             assert np.array_equal(getattr(back, name)[:, 0], getattr(buffer, name)[span, piece.world]), name
         compared += len(active)
     assert compared == buffer.n_steps * buffer.n_worlds
+
+
+def test_a_team_earns_at_its_own_steps_what_came_while_others_decided():
+    buffer, env = played(controlled=2)
+    pieces = list(from_rollout(buffer, env.action_grid))
+    assert {piece.team for piece in pieces} == {0, 1}
+    for piece in pieces:
+        own = buffer.active[:, piece.world, piece.team * 2 : piece.team * 2 + 2].any(1)
+        ended = (buffer.terminated | buffer.truncated)[piece.start :, piece.world, piece.team]
+        last = piece.start + (int(ended.argmax()) + 1 if ended.any() else len(ended))
+        windows = np.flatnonzero(own[piece.start : last]) + piece.start
+        assert len(piece.steps["reward"]) == len(windows) < last - piece.start
+        for w, (first, behind) in enumerate(zip(windows, [*windows[1:], last], strict=True)):
+            for name in ("reward", "elapsed"):
+                expected = getattr(buffer, name)[first:behind, piece.world, piece.team].sum(dtype=np.float64)
+                assert piece.steps[name][w] == np.float32(expected)
+    total = sum(piece.steps["reward"].sum(dtype=np.float64) for piece in pieces)
+    assert np.isclose(total, buffer.reward.sum(dtype=np.float64), atol=1e-4)
 
 
 def test_advantages_of_an_episode_are_those_of_its_rollout(tmp_path):

@@ -13,9 +13,11 @@ from scml_marl_env.data import log as logs
 from scml_marl_env.data.log import LogReader, check_event
 from scml_marl_env.data.recorder import nearest, recorded
 from scml_marl_env.data.strip import strip
+from scml_marl_env.handles import handle
 from scml_marl_env.layout import Layout
 from scml_marl_env.registry import config_of
 from scml_marl_env.tournament.prices import fractional_prices
+from scml_marl_env.windows import open_window
 from tests.audit.scripted import Refuses, SellsTogether, agents_of, planned, record_of, small, world_of
 from tests.policies import RandomMasked, Recorder
 from tests.test_policy_agent import play_agent
@@ -85,6 +87,8 @@ CASES = [
     ("std-mini", {"processes": 3, "days": 15, "level": "last", "inventory": "conserving", "shield": "covered"}),
     ("std-mini", {"days": 15, "observation": ("macro", "history", "thread"), "history": 3, "reward": "potential"}),
     ("oneshot-mini", {"days": 15}),
+    ("std-mini", {"processes": 3, "days": 15, "level": "first", "rounds": 3, "opponents": "tests.players:Patient"}),
+    ("std-mini", {"processes": 3, "days": 15, "level": "middle", "rounds": 4}),
 ]
 
 
@@ -133,6 +137,31 @@ def live(config, seed, policy, agent, steps):
         first, n = first + len(active), n + 1
     env.close()
     return n
+
+
+@pytest.mark.parametrize("name", ["prudent", "greedy"])
+def test_features_and_bounds_follow_from_the_logged_view(name, tmp_path):
+    """What is made of a log later is what was made of the agent's own view then, bit for bit."""
+    config = small(processes=3, days=6, rounds=20)
+    world = world_of(config, recorded(agent_of("std", name), config, tmp_path))
+    layout, compared = Layout(config), 0
+    for player in agents_of(world):
+        log = LogReader(player.end_recording())
+        for event in log.events():
+            if event["ev"] == "window":
+                view = log.view(event["ref"])
+                n_slots = view.exists.shape[1]
+                bounds = np.zeros((n_slots, layout.grid.n_bounds), np.int32)
+                observation = np.zeros((n_slots, len(layout.observation_names)), np.float32)
+                state = np.zeros(len(layout.state_names), np.float32)
+                open_window(handle(view), 0, layout.rules, layout.columns, bounds, observation, state)
+                assert np.array_equal(state, log.array("state", event["ref"]))
+                assert np.flatnonzero(view.on_turn[0]).tolist() == event["asked"]
+            if event["ev"] == "decision":
+                assert np.array_equal(observation[event["thread"]], log.array("observation", event["ref"]))
+                assert np.array_equal(bounds[event["thread"]], log.array("bounds", event["ref"]))
+                compared += 1
+    assert compared > 300
 
 
 def test_an_answer_is_put_on_the_grid_where_it_is_nearest():
@@ -208,7 +237,7 @@ def log_of(config, folder):
     world = world_of(config, recorded(agent_of("std", "prudent"), config, folder))
     paths = [player.end_recording() for player in agents_of(world)]
     with pytest.raises(FileExistsError):
-        logs.Log(paths[0], {"observation": 1, "bounds": 1, "state": 1}, 1)
+        logs.Log(paths[0], {}, {}, 1)
     return paths[0]
 
 
