@@ -191,19 +191,19 @@ class PPO(ABC):
                 break
         if config.normalise_observation:
             self._update_scales(decisions, only_critic)
-        numbers = {} if reference is None else {"policy/kl_to_init": float((decisions.log_prob - reference).mean())}
-        return (
-            numbers
-            | dict(zip(STEP_METRICS, torch.stack(steps).mean(0).tolist(), strict=True))
-            | {
-                "policy/first_kl": float(steps[0][KL]),
-                "policy/epochs": float(epochs),
-                "policy/lr": config.lr * left,
-                "policy/entropy_weight": bonus,
-                "value/explained_variance": explained_variance(first.value, first.target),
-                "value/mean": float(first.value.mean()),
-            }
-        )
+        metrics = dict(zip(STEP_METRICS, torch.stack(steps).mean(0).tolist(), strict=True))
+        metrics["policy/first_kl"] = float(steps[0][KL])
+        if only_critic:
+            metrics = {name: metrics[name] for name in ("loss/value", "value/grad_norm")}
+        if reference is not None:
+            metrics["policy/kl_to_init"] = float((decisions.log_prob - reference).mean())
+        return metrics | {
+            "policy/epochs": float(epochs),
+            "policy/lr": config.lr * left,
+            "policy/entropy_weight": bonus,
+            "value/explained_variance": explained_variance(first.value, first.target),
+            "value/mean": float(first.value.mean()),
+        }
 
     def modules(self) -> dict[str, nn.Module]:
         """Returns every module that a checkpoint holds, by name."""

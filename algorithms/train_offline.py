@@ -116,7 +116,6 @@ def train_offline(
             if found["nll"] < counters["nll"]:
                 counters |= {"best": counters["update"], "nll": found["nll"]}
                 _save_best(folder, learner, source, counters, about or {})
-            checkpoint.save(last, learner, source, counters, about or {})
             clock.lap("save")
             row = {"update": counters["update"], "decisions": counters["decisions"]} | metrics
             row |= {f"time/{phase}": value for phase, value in clock.take().items()}
@@ -125,6 +124,8 @@ def train_offline(
             log.write(row, [])
             display.show(row)
             clock.lap("log")
+            checkpoint.save(last, learner, source, counters, about or {})
+            clock.lap("save")
     checkpoint.load_weights(checkpoint.newest(folder), learner.modules())
     summary = {**counters, "seconds": time.perf_counter() - began, **compare(learner)}
     if env is not None:

@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
         about=about,
     )
     print(f"pass {summary['best']} of {summary['update']} foretold best, {summary['seconds']:.0f} s; {folder}")
-    Console().print(table(summary))
+    Console(width=120).print(table(summary))
     if env is not None:
         print(describe(summary))
         env.close()
@@ -154,11 +154,12 @@ def table(summary: dict[str, Any]) -> Table:
     dropped = ", ".join(f"{name} {count['dropped_share']:.2%}" for name, count in counts.items())
     n, episodes = counts[split]["decisions"], counts[split]["episodes"]
     title = f"{split}: {n:,} decisions of {episodes} episodes; L1 forbids {dropped}"
-    names = ["nll", "accuracy"] + [f"accuracy/{head}" for head in ("operation", "lead", "price", "quantity")]
-    names += ["ece/operation", "ece/action"]
-    found = Table("", *(name.replace("accuracy/", "") for name in names), title=title, title_justify="left")
+    columns = {"nll": "nats", "accuracy": "accuracy", "accuracy/operation": "operation", "accuracy/lead": "lead"}
+    columns |= {"accuracy/price": "price", "accuracy/quantity": "quantity"}
+    columns |= {"ece/operation": "ECE operation", "ece/action": "ECE action"}
+    found = Table("", *columns.values(), title=title, title_justify="left", box=None)
     for player, numbers in summary[split].items():
-        found.add_row(player, *(f"{numbers[name]:.3f}" if name in numbers else "" for name in names))
+        found.add_row(player, *(f"{numbers[name]:.3f}" if name in numbers else "" for name in columns))
     return found
 
 

@@ -84,15 +84,19 @@ def make_scml_env(
         mix = others if isinstance(others, dict) else {others: 1.0}
         options["opponents"] = mix | {f"checkpoint:{folder.resolve()}": 1.0 for folder in env.frozen}
     fast = options.get("engine", env.engine) == "fast"
-    if "engine" not in options and env.engine == "auto":
-        fast = fast_engine_plays(env.env, **options)
-    options["engine"] = "fast" if fast else "scml"
+    try:
+        if "engine" not in options and env.engine == "auto":
+            fast = fast_engine_plays(env.env, **options)
+        options["engine"] = "fast" if fast else "scml"
+        config = config_of(env.env, **options)
+    except (ValueError, TypeError, ModuleNotFoundError) as error:
+        raise SystemExit(str(error)) from None
     if not fast:
         return scml_marl_env.make_vector(env.env, n_worlds or 8, seed, env.workers or 0, **options)
     n_bank = env.eval_bank_worlds if evaluates else env.bank_worlds
     if n_bank and "bank" not in options:
         first_seed = EVALUATION_WORLDS if evaluates else 0
-        options["bank"] = str(cached_bank(config_of(env.env, **options), n_bank, first_seed))
+        options["bank"] = str(cached_bank(config, n_bank, first_seed))
     workers = env.workers if env.workers is not None else os.cpu_count() or 1
     n_worlds = n_worlds or (64 if evaluates else 256)
     return scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), **options)

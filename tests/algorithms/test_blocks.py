@@ -87,6 +87,24 @@ def test_the_actors_gradients_and_numbers_are_those_of_autograd(case, monkeypatc
         assert all(gradient.abs().max() > 0 for gradient in in_blocks.values())
 
 
+@pytest.mark.parametrize("offers", [True, False])
+def test_the_gradient_of_the_likelihood_and_log_p_are_those_of_autograd(offers, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 64)
+    actor, bounds, rows = actor_and_rows(5, offers=offers)
+    i, weight, found = torch.randperm(300)[:250], torch.rand(300), []
+    rows.log_prob = None  # nobody knows the experts'
+    for side in (blocks.AutogradActor(actor), blocks.BlockedActor(actor)):
+        rows.legal = side.legal(bounds, rows.action)
+        numbers = side.backward(rows, i, weight, None, 0.0)
+        found.append((numbers, gradients(actor), side.log_prob(rows)))
+    (slow, by_autograd, log_prob), (fast, in_blocks, in_blocks_log_prob) = found
+    assert slow[0] == pytest.approx(-float((weight * log_prob)[i].mean()), rel=1e-5) and slow[2] == slow[3] == 0
+    torch.testing.assert_close(fast, slow, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(in_blocks_log_prob, log_prob, atol=1e-5, rtol=1e-5)
+    for name, gradient in by_autograd.items():
+        torch.testing.assert_close(in_blocks[name], gradient, atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize("clip", [None, 0.2])
 def test_the_critics_gradients_are_those_of_autograd(clip, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 64)

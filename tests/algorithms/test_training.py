@@ -88,6 +88,12 @@ def test_options_are_json_or_text():
             settings.options_of([bad])
 
 
+def test_an_environment_that_cannot_be_made_is_an_error_in_words():
+    for flags, words in ((["std-2055"], "did you mean"), (["std-mini", "--env-options", "opponents=nobody"], "nobody")):
+        with pytest.raises(SystemExit, match=words):
+            settings.make_env(run.parse(["--env", *flags]).env, 0, 1)
+
+
 def test_an_undocumented_metric_is_refused(tmp_path):
     writer = log.RunLog(tmp_path)
     with pytest.raises(ValueError, match="loss/secret"):
