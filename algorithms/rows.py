@@ -124,7 +124,7 @@ class RowActor:
             caps = head._caps_at(bounds[offers], lead)
             x = self._given(0, x, lead)
             price = self._choose(2, x, kernels.pack(caps >= head._items[0]), numbers)
-            cap = np.take_along_axis(caps, price[:, None], 1)[:, 0]
+            cap = caps[np.arange(len(price)), price]
             x = self._given(1, x, price)
             quantity = self._choose(3, x, kernels.pack_up_to(cap, head._items), numbers)
             action[offers] = FIRST_OFFER + (lead * head.n_quantities + quantity) * head.n_prices + price

@@ -1,5 +1,6 @@
 """Policies as opponents: the same episodes on both engines, in one world or many, whatever is played beside them."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -75,8 +76,8 @@ def test_the_same_episode_on_both_engines(policies, env_id, names, options):
 
 
 def test_the_world_goes_on_when_a_policy_is_bankrupt(policies):
-    config = config_of("std-mini", days=40, opponents=f"checkpoint:{policies['std-own']}")
-    assert min(np.concatenate([same_episode(config, seed) for seed in range(3)])) < 0
+    config = config_of("std-mini", days=200, opponents=f"checkpoint:{policies['std-own']}")
+    assert min(same_episode(config, 3)) < 0
 
 
 def test_views_of_such_environments_pass_the_official_tests(policies):
@@ -131,7 +132,7 @@ def test_a_saved_moment_goes_on_as_it_would_have(policies):
         one.step(end_or_offer(one))
     two.load_state_dict(one.state_dict())
     one.episodes.clear()
-    for _ in range(40):
+    for _ in range(150):
         for name in ("observation", "state", "bounds", "active"):
             assert (getattr(one, name) == getattr(two, name)).all(), name
         one.step(end_or_offer(one))
@@ -177,9 +178,10 @@ def test_folders_and_runs_are_named_in_several_ways(policies, tmp_path):
     run = tmp_path / "run"
     for update in ("update_1", "update_2"):
         (run / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (run / "checkpoints" / update).symlink_to(policies["std"])
+        shutil.copytree(policies["std"], run / "checkpoints" / update)
     found = [opponents.pool(spec, "std", 2025) for spec in (policies["std"], f"checkpoint:{policies['std']}", str(run))]
-    assert found == [{f"checkpoint:{policies['std']}": 1.0}] * 3
+    folders = [policies["std"], policies["std"], run / "checkpoints" / "update_2"]
+    assert found == [{f"checkpoint:{folder}": 1.0} for folder in folders]
     assert fast_engine_plays("std-mini", opponents={"default": 1, policies["std"]: 1})
 
 
