@@ -16,7 +16,7 @@ class PrudentAgent(WindowAgent):
     """Keeps a small stock and sells what is covered, as much as partners allow; see `prudence`.
 
     Args:
-        theta: stock that it aims at, in days of full production.
+        theta: stock that it aims at, in days of full production; twice that at the middle levels of conserving worlds.
         exponent: of its concession: its offers give away (round / last round) ** exponent of the agenda's prices.
         accept_buy: likewise, for the worst price that it accepts from suppliers.
         accept_sell: and from consumers.

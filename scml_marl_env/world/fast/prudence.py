@@ -3,8 +3,8 @@
 It keeps a small stock and sells only what is covered (SAFETY.md 1): its deals and all the offers that it has on the
 table cannot together become more than it can make, nor its purchases more than it can pay. Within that it places as
 much as partners allow, spread evenly over them, today first. It offers the best price of the agenda first and concedes
-round by round, but accepts a worse price only when little time is left. Where production does not consume stock, it
-buys a full day's material at once and at any price, and lives on it.
+late, since most partners concede early, and accepts a worse price only when little time is left. Where production does
+not consume stock, it buys a full day's material at once and at any price, and lives on it.
 
 The kernel has no memory besides the view, draws nothing and allocates nothing. What it has promised in a window stands
 in `answers` itself: a row for each thread, in which offers that still await an answer are copied first.
@@ -59,7 +59,7 @@ from scml_marl_env.view import (
 )
 
 # Columns of the options; the defaults were measured in worlds of the default agents.
-THETA = 0  # items in stock that it aims at, in days of full production
+THETA = 0  # items in stock that it aims at, in days of full production; middle levels of conserving worlds at twice
 EXPONENT = 1  # its offers have conceded (round / last round) ** exponent of the agenda's prices
 ACCEPT_BUY = 2  # likewise, for the worst price that it accepts from suppliers; 0 accepts every price at once
 ACCEPT_SELL = 3  # and from consumers
@@ -69,7 +69,7 @@ OVER_SELL = 6  # items offered beyond what is covered, likewise
 N_OPTIONS = 7
 
 DEFAULT_THETA = 1.0
-DEFAULT_EXPONENT = 0.5
+DEFAULT_EXPONENT = 4.0
 DEFAULT_ACCEPT_BUY = 4.0
 DEFAULT_ACCEPT_SELL = 4.0
 DEFAULT_ACCEPT_FORCED = 0.0
@@ -243,7 +243,7 @@ def _need(ints, signed, theta: float, missing: int) -> int:
         seen = ints[EXOGENOUS_OUT] + ints[PRODUCED_BEFORE] + ints[SHORTFALL_BEFORE]
         usual = seen / (2.0 if ints[DAY] > 0 else 1.0)
     else:
-        usual = 0.5 * lines
+        usual, theta = 0.5 * lines, 2 * theta  # it sells before it knows what it gets: only stock lets it sell ahead
     target = min(theta * lines, usual * (days_left - 1))
     return max(need_today, int(target + 0.5) - there)
 
