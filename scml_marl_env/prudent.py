@@ -1,10 +1,11 @@
-"""PrudentAgent: the policy `world.fast.prudence` as an ordinary SCML agent, for any official std or oneshot world."""
+"""The policy `world.fast.prudence` as an SCML agent, for any official std or oneshot world, and its variants."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from scml_marl_env import opponents
 from scml_marl_env.agent import WindowAgent
 from scml_marl_env.awi_view import AwiView, is_conserving, partner_count
 from scml_marl_env.view import empty_view
@@ -61,3 +62,38 @@ class PrudentAgent(WindowAgent):
         view, answers = self.book.view, self._answers_of
         prudence.prudent_answers(view, 0, self._options, answers)
         return {int(k): Answer(*answers[k].tolist()) for k in np.flatnonzero(view.on_turn[0])}
+
+
+class PrudentPatient(PrudentAgent):
+    """Waits for the best price until the last rounds."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-patient"] | kwargs))
+
+
+class PrudentEager(PrudentAgent):
+    """Gives in on the price early, to be sure of its deals."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-eager"] | kwargs))
+
+
+class PrudentBold(PrudentAgent):
+    """Asks for more than it needs and offers more than is covered, since partners take only a part."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-bold"] | kwargs))
+
+
+class PrudentLean(PrudentAgent):
+    """Keeps half the stock."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-lean"] | kwargs))
+
+
+class PrudentStocked(PrudentAgent):
+    """Keeps twice the stock."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-stocked"] | kwargs))

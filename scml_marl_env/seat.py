@@ -7,7 +7,6 @@ import numpy as np
 from scml_marl_env import opponents
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.world.fast import columns as at
-from scml_marl_env.world.fast import prudence
 from scml_marl_env.world.fast.fleet import Fleet
 
 
@@ -18,7 +17,7 @@ def seat_scores(config: EnvConfig, agent: str, seeds: Iterable[int], options: Ma
         config: of the worlds, for the fast engine.
         agent: name of an opponent that has a compiled twin ("greedy", "prudent", ...).
         seeds: of the episodes, as `VectorEnv` and `ArrayEnv` take them.
-        options: of Prudent, by the names of `PrudentAgent`.
+        options: in which a `PrudentAgent` differs from the one of that name.
 
     Returns:
         float64 (n, F), SCML's score of each controlled factory: its return with reward="profit" is the score minus 1.
@@ -35,9 +34,8 @@ def seat_scores(config: EnvConfig, agent: str, seeds: Iterable[int], options: Ma
     networks = fleet.networks()
     for seed in seeds:
         cast = fleet.begin(0, int(seed), in_seat=policy)
-        for name, value in options.items():
-            for f in cast.controlled:
-                fleet.state.agent[0, f, getattr(prudence, name.upper())] = value
+        for f in cast.controlled:
+            fleet.set_options(0, f, opponents.variant_of(path) | dict(options))
         fleet.advance(networks)
         start = fleet.tables.factory[0, :, at.INITIAL_BALANCE]
         scores.append([1 + fleet.state.money[0, f, at.EARNED] / start[f] for f in cast.controlled])

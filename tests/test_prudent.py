@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from scml_marl_env import opponents
 from scml_marl_env.actions import ACCEPT, END, OFFER
 from scml_marl_env.agent import WindowAgent
 from scml_marl_env.prudent import PrudentAgent
@@ -107,8 +108,8 @@ def test_purchases_are_affordable_together():
 
 def test_accepts_the_best_prices_within_the_need_and_asks_for_the_rest():
     view = _middle_factory(conserving=1)
-    answers = answers_to(view, over_buy=0, theta=1.5)
-    assert answers[0] == (ACCEPT, 4, 0, 9)  # 15 - 5 are needed
+    answers = answers_to(view, over_buy=0, theta=0.75)
+    assert answers[0] == (ACCEPT, 4, 0, 9)  # 2 * 7.5 - 5 are needed
     assert answers[1] == (OFFER, 3, 0, 9)  # 12 would be too many: it asks for half of the other 6, at the best price
     assert answers[2] == (OFFER, 3, 0, 9)
     assert answers[3] == (ACCEPT, 5, 3, 19)  # from stock
@@ -216,9 +217,33 @@ def test_the_same_world_twice_is_the_same_world():
     assert play(config, 4).scores() == play(config, 4).scores()
 
 
-@pytest.mark.parametrize(("track", "processes", "inventory"), [("std", 3, "conserving"), ("oneshot", 2, "simulator")])
-def test_both_engines_play_it_alike(track, processes, inventory):
-    options = {"processes": processes, "inventory": inventory, "days": 10, "opponents": "prudent"}
+@pytest.mark.parametrize("name", opponents.VARIANTS)
+def test_a_variant_differs_in_its_options_alone(name):
+    """By its name in a real world; the caller's own options come first."""
+    options = opponents.VARIANTS[name]
+    assert opponents.variant_of(opponents.BUILT_IN["std"][name]) == options
+    world = play(config_of("std-mini", processes=2, days=3, opponents=name), 1)
+    kind = opponents.load(opponents.BUILT_IN["std"][name])
+    agents = [agent.adapted_object for agent in world.agents.values() if type(agent.adapted_object) is kind]
+    assert len(agents) >= len(world.agents) - 3
+    expected = np.zeros(prudence.N_OPTIONS)
+    prudence.write_options(expected)
+    for option, value in options.items():
+        expected[getattr(prudence, option.upper())] = value
+    assert agents[0]._options.tolist() == expected.tolist()
+    assert kind(theta=7.0)._options[prudence.THETA] == 7.0
+
+
+@pytest.mark.parametrize(
+    ("track", "processes", "inventory", "others"),
+    [
+        ("std", 3, "conserving", "prudent"),
+        ("std", 3, "simulator", {"prudent-eager": 1, "prudent-stocked": 1, "prudent-bold": 1}),
+        ("oneshot", 2, "simulator", "prudent"),
+    ],
+)
+def test_both_engines_play_it_alike(track, processes, inventory, others):
+    options = {"processes": processes, "inventory": inventory, "days": 10, "opponents": others}
     config = config_of(f"{track}-mini", **options)
     drawn = draw(config, 5)
     with GlobalRandomness(drawn.world_seed + 1):
@@ -254,8 +279,6 @@ def _check_wire(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("track", ["std", "oneshot"])
 def test_it_beats_the_default_agents_in_the_same_seats(track):
-    from scml_marl_env import opponents
-
     levels = 3 if track == "std" else 2
     config = config_of(
         f"{track}-mini",
