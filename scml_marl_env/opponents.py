@@ -22,6 +22,18 @@ CHECKPOINT = "checkpoint:"
 """Begins the path of a policy: "checkpoint:" and the folder."""
 
 PRUDENT = "scml_marl_env.prudent:PrudentAgent"
+VARIANTS: dict[str, dict[str, float]] = {
+    "prudent-patient": {"exponent": 12.0, "accept_buy": 12.0, "accept_sell": 12.0},
+    "prudent-eager": {"exponent": 0.5, "accept_buy": 1.0, "accept_sell": 1.0},
+    "prudent-bold": {"over_buy": 0.5, "over_sell": 0.5},
+    "prudent-lean": {"theta": 0.5},
+    "prudent-stocked": {"theta": 2.0},
+}
+"""Options of `PrudentAgent` in which each variant of it differs: when it concedes, what it offers beyond what it needs
+and covers, and the stock that it aims at. Their spread makes data and opponents diverse."""
+_VARIANT_PATHS = {
+    name: "scml_marl_env.prudent:" + "".join(part.capitalize() for part in name.split("-")) for name in VARIANTS
+}
 
 _STD, _ONESHOT = "scml.std.agents", "scml.oneshot.agents"
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -31,6 +43,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "sync-random": f"{_STD}.rand:SyncRandomStdAgent",
         "nothing": f"{_ONESHOT}.nothing:OneshotDoNothingAgent",
         "prudent": PRUDENT,
+        **_VARIANT_PATHS,
     },
     "oneshot": {
         "greedy": f"{_ONESHOT}.greedy:GreedyOneShotAgent",
@@ -41,6 +54,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "equal-dist": f"{_ONESHOT}.rand:EqualDistOneShotAgent",
         "nothing": f"{_ONESHOT}.nothing:OneshotDoNothingAgent",
         "prudent": PRUDENT,
+        **_VARIANT_PATHS,
     },
 }
 """The generator's default agents, the other agents that come with scml, and our own, by track."""
@@ -53,6 +67,7 @@ _COMPILED: dict[str, dict[str, str]] = {
         "sync-random": "SYNC_RANDOM_STD",
         "nothing": "NOTHING",
         "prudent": "PRUDENT",
+        **dict.fromkeys(VARIANTS, "PRUDENT"),
     },
     "oneshot": {
         "greedy": "GREEDY_ONESHOT",
@@ -62,6 +77,7 @@ _COMPILED: dict[str, dict[str, str]] = {
         "equal-dist": "EQUAL_DIST",
         "nothing": "NOTHING",
         "prudent": "PRUDENT",
+        **dict.fromkeys(VARIANTS, "PRUDENT"),
     },
 }  # names of the values of `columns.POLICY`
 
@@ -103,6 +119,14 @@ def compiled_policy(path: str, track: str) -> int | None:
         if BUILT_IN[track][name].replace(":", ".") == plain:
             return getattr(columns, policy)
     return None
+
+
+def variant_of(path: str | None) -> dict[str, float]:
+    """The options in which the agent of an import path differs from `PrudentAgent`; none if it is no variant."""
+    for name, variant in _VARIANT_PATHS.items():
+        if path is not None and path.replace(":", ".") == variant.replace(":", "."):
+            return VARIANTS[name]
+    return {}
 
 
 def check_compiled(paths: Iterable[str], config: EnvConfig) -> None:

@@ -1,10 +1,11 @@
-"""PrudentAgent: the policy `world.fast.prudence` as an ordinary SCML agent, for any official std or oneshot world."""
+"""The policy `world.fast.prudence` as an SCML agent, for any official std or oneshot world, and its variants."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from scml_marl_env import opponents
 from scml_marl_env.agent import WindowAgent
 from scml_marl_env.awi_view import AwiView, is_conserving, partner_count
 from scml_marl_env.view import empty_view
@@ -16,7 +17,7 @@ class PrudentAgent(WindowAgent):
     """Keeps a small stock and sells what is covered, as much as partners allow; see `prudence`.
 
     Args:
-        theta: stock that it aims at, in days of full production.
+        theta: stock that it aims at, in days of full production; twice that at the middle levels of conserving worlds.
         exponent: of its concession: its offers give away (round / last round) ** exponent of the agenda's prices.
         accept_buy: likewise, for the worst price that it accepts from suppliers.
         accept_sell: and from consumers.
@@ -61,3 +62,38 @@ class PrudentAgent(WindowAgent):
         view, answers = self.book.view, self._answers_of
         prudence.prudent_answers(view, 0, self._options, answers)
         return {int(k): Answer(*answers[k].tolist()) for k in np.flatnonzero(view.on_turn[0])}
+
+
+class PrudentPatient(PrudentAgent):
+    """Waits for the best price until the last rounds."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-patient"] | kwargs))
+
+
+class PrudentEager(PrudentAgent):
+    """Gives in on the price early, to be sure of its deals."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-eager"] | kwargs))
+
+
+class PrudentBold(PrudentAgent):
+    """Asks for more than it needs and offers more than is covered, since partners take only a part."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-bold"] | kwargs))
+
+
+class PrudentLean(PrudentAgent):
+    """Keeps half the stock."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-lean"] | kwargs))
+
+
+class PrudentStocked(PrudentAgent):
+    """Keeps twice the stock."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(opponents.VARIANTS["prudent-stocked"] | kwargs))

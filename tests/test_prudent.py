@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from scml_marl_env import opponents
 from scml_marl_env.actions import ACCEPT, END, OFFER
 from scml_marl_env.agent import WindowAgent
 from scml_marl_env.prudent import PrudentAgent
@@ -106,24 +107,52 @@ def test_purchases_are_affordable_together():
 
 
 def test_accepts_the_best_prices_within_the_need_and_asks_for_the_rest():
-    view = _middle_factory()
-    answers = answers_to(view, over_buy=0, theta=1.5)
-    assert answers[0] == (ACCEPT, 4, 0, 9)  # 15 - 5 are needed
+    view = _middle_factory(conserving=1)
+    answers = answers_to(view, over_buy=0, theta=0.75)
+    assert answers[0] == (ACCEPT, 4, 0, 9)  # 2 * 7.5 - 5 are needed
     assert answers[1] == (OFFER, 3, 0, 9)  # 12 would be too many: it asks for half of the other 6, at the best price
     assert answers[2] == (OFFER, 3, 0, 9)
+    assert answers[3] == (ACCEPT, 5, 3, 19)  # from stock
+    assert answers[4][0] == answers[5][0] == END  # which then is gone
+
+
+def test_stock_that_lasts_is_bought_at_once_and_not_sold_meanwhile():
+    """Where production does not consume stock: what arrives while it sells nothing stays for ever."""
+    view = _middle_factory()
+    answers = answers_to(view, theta=1.5)
+    assert answers[0] == (ACCEPT, 4, 0, 9)  # 15 - 5 are missing
+    assert answers[1] == answers[2] == (OFFER, 3, 0, 11)  # for the others it offers the highest price at once
     assert answers[3] == (ACCEPT, 5, 3, 19)  # from stock, in three days, which the simulator does not consume
-    assert answers[4] == (OFFER, 3, 0, 19)  # and the same stock is offered for today, in even parts
-    assert answers[5] == (OFFER, 2, 0, 19)
+    assert answers[4] == (OFFER, 3, 1, 19)  # and the same stock is offered for tomorrow, in even parts
+    assert answers[5] == (OFFER, 2, 1, 19)
+    view.stock[0] = 15
+    answers = answers_to(view, theta=1.5)
+    assert answers[0][0] == answers[1][0] == answers[2][0] == END
+    assert answers[4] == (OFFER, 5, 0, 19)  # all is there: it sells for today too
+    view.stock[0], view.day[0] = 5, view.n_days[0] - 2
+    assert answers_to(view, theta=1.5)[0][0] == END, "one day more does not pay for it"
 
 
-def _middle_factory():
+def test_the_last_level_buys_its_stock_on_top_of_what_it_sells_today():
+    view = _middle_factory(level=2, exogenous_out=7, stock=0)
+    view.exists[0, 3:] = view.alive[0, 3:] = view.on_turn[0, 3:] = view.has_offer[0, 3:] = False
+    answers = answers_to(view, theta=1.0)
+    assert answers[0] == (ACCEPT, 4, 0, 9) and answers[1] == (ACCEPT, 12, 0, 9)
+    assert answers[2] == (OFFER, 1, 0, 11)  # 7 + 10 in all: of 17 that arrive 7 are used up
+    view.signed_in[0, 0] = 17
+    assert {operation for operation, *_ in answers_to(view, theta=1.0).values()} == {END}
+    view.signed_in[0, 0], view.stock[0] = 0, 10
+    assert {operation for operation, *_ in answers_to(view, theta=1.0).values()} == {END}, "free for ever"
+
+
+def _middle_factory(**changes):
     view = empty_view(1, 6, 11, 0)
     numbers = {
         "n_days": 50, "n_rounds": 20, "level": 1, "n_levels": 3, "n_lines": 10, "unit_cost": 2, "n_suppliers": 3,
         "n_consumers": 3, "max_quantity": 30, "first_mover": 1, "day": 10, "last_lead": 10, "stock": 5,
         "balance": 5000.0,
     }  # fmt: skip
-    for name, value in numbers.items():
+    for name, value in (numbers | changes).items():
         getattr(view, name)[0] = value
     view.price_low[0], view.price_high[0], view.trading_price[0] = (9, 17), (11, 19), (10, 18)
     view.exists[0] = view.alive[0] = view.on_turn[0] = True
@@ -188,9 +217,33 @@ def test_the_same_world_twice_is_the_same_world():
     assert play(config, 4).scores() == play(config, 4).scores()
 
 
-@pytest.mark.parametrize(("track", "processes", "inventory"), [("std", 3, "conserving"), ("oneshot", 2, "simulator")])
-def test_both_engines_play_it_alike(track, processes, inventory):
-    options = {"processes": processes, "inventory": inventory, "days": 10, "opponents": "prudent"}
+@pytest.mark.parametrize("name", opponents.VARIANTS)
+def test_a_variant_differs_in_its_options_alone(name):
+    """By its name in a real world; the caller's own options come first."""
+    options = opponents.VARIANTS[name]
+    assert opponents.variant_of(opponents.BUILT_IN["std"][name]) == options
+    world = play(config_of("std-mini", processes=2, days=3, opponents=name), 1)
+    kind = opponents.load(opponents.BUILT_IN["std"][name])
+    agents = [agent.adapted_object for agent in world.agents.values() if type(agent.adapted_object) is kind]
+    assert len(agents) >= len(world.agents) - 3
+    expected = np.zeros(prudence.N_OPTIONS)
+    prudence.write_options(expected)
+    for option, value in options.items():
+        expected[getattr(prudence, option.upper())] = value
+    assert agents[0]._options.tolist() == expected.tolist()
+    assert kind(theta=7.0)._options[prudence.THETA] == 7.0
+
+
+@pytest.mark.parametrize(
+    ("track", "processes", "inventory", "others"),
+    [
+        ("std", 3, "conserving", "prudent"),
+        ("std", 3, "simulator", {"prudent-eager": 1, "prudent-stocked": 1, "prudent-bold": 1}),
+        ("oneshot", 2, "simulator", "prudent"),
+    ],
+)
+def test_both_engines_play_it_alike(track, processes, inventory, others):
+    options = {"processes": processes, "inventory": inventory, "days": 10, "opponents": others}
     config = config_of(f"{track}-mini", **options)
     drawn = draw(config, 5)
     with GlobalRandomness(drawn.world_seed + 1):
@@ -226,8 +279,6 @@ def _check_wire(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("track", ["std", "oneshot"])
 def test_it_beats_the_default_agents_in_the_same_seats(track):
-    from scml_marl_env import opponents
-
     levels = 3 if track == "std" else 2
     config = config_of(
         f"{track}-mini",

@@ -51,6 +51,20 @@ def _cells(one: CompetitorSummary, summary: Summary) -> list[str]:
     ]
 
 
+LEVEL_HEAD = ("difference by level class", *LEVELS)
+
+
+def _level_rows(summary: Summary) -> list[list[str]]:
+    """The paired difference from the baseline by level class, with its number of seats."""
+    rows = []
+    for one in summary.competitors:
+        versus = summary.against_baseline(one.name)
+        if versus:
+            found = [versus.levels.get(level, Estimate()) for level in LEVELS]
+            rows.append([one.name, *(f"{_interval(e, '+')} n={e.seats}" if e.seats else "-" for e in found)])
+    return rows
+
+
 def _title(summary: Summary) -> str:
     failures = ", ".join(f"{times} {kind}" for kind, times in summary.failures.items()) or "none"
     return (
@@ -71,6 +85,11 @@ def print_table(summary: Summary, console: Console) -> None:
         found = [one.level_iqm.get(level, Estimate()) for level in LEVELS]
         levels.add_row(escape(one.name), *(f"{_interval(e)} n={e.seats}" if e.seats else "-" for e in found))
     console.print(levels)
+    if rows := _level_rows(summary):
+        differences = Table(*LEVEL_HEAD, title=f"difference from {escape(str(summary.baseline))}, on the same seats")
+        for row in rows:
+            differences.add_row(*map(escape, row))
+        console.print(differences)
     for name, formula in FORMULAS.items():
         console.print(f"  {name}: {formula}", markup=False, highlight=False)
     console.print(f"  score: {MEASURES['score'][1]}", markup=False, highlight=False)
@@ -92,10 +111,16 @@ def _measures(competitors: Sequence[CompetitorSummary]) -> Table:
     return table
 
 
+def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
 def markdown(summary: Summary) -> str:
     """The table of scores for a README, with what it rests on and its formulas beneath."""
-    lines = ["| " + " | ".join(HEAD) + " |", "| --- |" + " ---: |" * (len(HEAD) - 1)]
-    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in _cells(o, summary)) + " |" for o in summary.competitors]
+    lines = _markdown_table(HEAD, [_cells(one, summary) for one in summary.competitors])
+    if rows := _level_rows(summary):
+        lines += ["", *_markdown_table(LEVEL_HEAD, rows)]
     formulas = [f"- {name}: {formula}" for name, formula in FORMULAS.items()]
     formulas.append(f"- score: {MEASURES['score'][1]}")
     notes = [f"- note: {note}" for note in summary.notes]

@@ -48,10 +48,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A competitor against another on the seats that both played."""
+    """A competitor against another on the seats that both played; `levels` is the difference by level class."""
 
     difference: Estimate
     improvement: Estimate
+    levels: dict[str, Estimate]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,11 @@ class Sample:
     def of(cls, rows: Sequence[tuple[float, int, str]]) -> "Sample":
         value, world, stratum = zip(*rows, strict=True) if rows else ((), (), ())
         return cls(np.array(value, float), np.array(world, np.int64), np.array(stratum, str))
+
+    def at(self, stratum: str) -> "Sample":
+        """The part of one stratum."""
+        here = self.stratum == stratum
+        return Sample(self.value[here], self.world[here], self.stratum[here])
 
 
 def weighted_mean(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -309,9 +315,15 @@ def _pairs(names: list[str], scores: Scores, classes: dict[Seat, str], seed: int
                 sample = Sample.of(rows)
                 wins = Sample((np.sign(sample.value) + 1) / 2, sample.world, sample.stratum)
                 pairs[name, other] = Comparison(
-                    estimate(sample, weighted_mean, seed), estimate(wins, weighted_mean, seed)
+                    estimate(sample, weighted_mean, seed),
+                    estimate(wins, weighted_mean, seed),
+                    {level: estimate(sample.at(level), weighted_mean, seed) for level in _levels(sample)},
                 )
     return pairs
+
+
+def _levels(sample: Sample) -> list[str]:
+    return [level for level in LEVELS if level in sample.stratum]
 
 
 def _competitor(
@@ -326,7 +338,7 @@ def _competitor(
 
     seats = [seat for _, seat in rows]
     sample = Sample.of([(seat.measures["score"], record.world_seed, level_class(seat)) for record, seat in rows])
-    here = {level: sample.stratum == level for level in LEVELS if level in sample.stratum}
+    here = _levels(sample)
     counters = sorted({counter for seat in seats for counter in seat.extra})
     return CompetitorSummary(
         name=name,
@@ -340,10 +352,7 @@ def _competitor(
         measures=_means(seats),
         measured={measure: int(np.sum(~np.isnan(_values(seats, measure)))) for measure in MEASURES},
         levels={level: _means([seat for seat in seats if level_class(seat) == level]) for level in here},
-        level_iqm={
-            level: estimate(Sample(sample.value[at], sample.world[at], sample.stratum[at]), interquartile_mean, seed)
-            for level, at in here.items()
-        },
+        level_iqm={level: estimate(sample.at(level), interquartile_mean, seed) for level in here},
         extra={counter: _total([s.extra[counter] for s in seats if counter in s.extra]) for counter in counters},
         rating=rating,
     )

@@ -68,6 +68,9 @@ def test_small_tournament_equals_hand():
     assert (versus.difference.seats, versus.difference.worlds) == (4, 2)
     assert versus.difference.low == pytest.approx(0.05) == pytest.approx(versus.difference.high)  # both worlds: 0.05
     assert (versus.improvement.low, versus.improvement.high) == pytest.approx((0.5, 0.75))
+    assert {level: one.seats for level, one in versus.levels.items()} == {"first": 2, "last": 2}
+    assert versus.levels["first"].value == pytest.approx((0.1 - 0.3) / 2)
+    assert (versus.levels["last"].low, versus.levels["last"].high) == pytest.approx((0, 0.4))
     assert summary.pairs["b", "a"].improvement.value == pytest.approx(1 - 2.5 / 4)
     assert a.measures["deals"] == pytest.approx((4 + 4 + 6 + 6 + 8) / 5)
     assert a.measures["buy_price"] == pytest.approx((1.25 + 1.25 + 0.75) / 3)

@@ -1,5 +1,6 @@
 """Fleet: the arrays of E worlds of one config, and how a world enters one of its places."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from scml_marl_env.view import empty_view
 from scml_marl_env.world.bank import open_bank, prepare
 from scml_marl_env.world.draw import Casting
 from scml_marl_env.world.fast import columns as at
+from scml_marl_env.world.fast import prudence
 from scml_marl_env.world.fast.networks import Networks
 from scml_marl_env.world.fast.play import IS_SEAT, advance, begin
 from scml_marl_env.world.fast.tables import tables_for, write
@@ -91,7 +93,14 @@ class Fleet:
         conserving = config.inventory == "conserving"
         tables, state, view, _ = self.arrays
         begin(tables, state, view, e, e, policy, views, streams, conserving)
+        for f, path in enumerate(roles.agent_types):
+            self.set_options(e, f, opponents.variant_of(path))
         return Cast(seed, prepared.levels, roles.agent_types, roles.controlled)
+
+    def set_options(self, e: int, f: int, options: Mapping[str, float]) -> None:
+        """Changes options of a factory that plays Prudent, by the names that `PrudentAgent` gives them."""
+        for name, value in options.items():
+            self.state.agent[e, f, getattr(prudence, name.upper())] = value
 
     def advance(self, networks: Networks | None) -> int:
         """Plays the world in place 0 to its next stop but those that `networks` answer, see `play.advance`."""

@@ -3,7 +3,8 @@
 It keeps a small stock and sells only what is covered (SAFETY.md 1): its deals and all the offers that it has on the
 table cannot together become more than it can make, nor its purchases more than it can pay. Within that it places as
 much as partners allow, spread evenly over them, today first. It offers the best price of the agenda first and concedes
-round by round, but accepts a worse price only when little time is left.
+late, since most partners concede early, and accepts a worse price only when little time is left. Where production does
+not consume stock, it buys a full day's material at once and at any price, and lives on it.
 
 The kernel has no memory besides the view, draws nothing and allocates nothing. What it has promised in a window stands
 in `answers` itself: a row for each thread, in which offers that still await an answer are copied first.
@@ -58,7 +59,7 @@ from scml_marl_env.view import (
 )
 
 # Columns of the options; the defaults were measured in worlds of the default agents.
-THETA = 0  # items in stock that it aims at, in days of full production
+THETA = 0  # items in stock that it aims at, in days of full production; middle levels of conserving worlds at twice
 EXPONENT = 1  # its offers have conceded (round / last round) ** exponent of the agenda's prices
 ACCEPT_BUY = 2  # likewise, for the worst price that it accepts from suppliers; 0 accepts every price at once
 ACCEPT_SELL = 3  # and from consumers
@@ -68,12 +69,15 @@ OVER_SELL = 6  # items offered beyond what is covered, likewise
 N_OPTIONS = 7
 
 DEFAULT_THETA = 1.0
-DEFAULT_EXPONENT = 0.5
+DEFAULT_EXPONENT = 4.0
 DEFAULT_ACCEPT_BUY = 4.0
 DEFAULT_ACCEPT_SELL = 4.0
 DEFAULT_ACCEPT_FORCED = 0.0
 DEFAULT_OVER_BUY = 0.0
 DEFAULT_OVER_SELL = 0.0
+
+# Share of the remaining days on which an item in stock that production does not consume is used.
+_USE = 0.5
 
 # Operations of threads that are not decided yet.
 _OPEN, _PASSED = -1, -2
@@ -116,11 +120,14 @@ def prudent_answers(view, b: int, options: np.ndarray, answers: np.ndarray) -> N
     soon = min(1.0, next_round / last_round) if last_round > 0 else 1.0
     conceded = soon ** options[EXPONENT]
     over = (1.0 - done) * ints[N_LINES]
-    accepted = soon ** options[ACCEPT_BUY]
+    missing = _missing(ints, floats, signed, options[THETA])
+    need = _need(ints, signed, options[THETA], missing)
+    conceded_buy, accepted = (1.0, 1.0) if missing > 0 else (conceded, soon ** options[ACCEPT_BUY])
     more = int(over * options[OVER_BUY])
-    _buy(ints, floats, signed, flags, threads, answers, options[THETA], conceded, accepted, more, soon == 1.0)
+    _buy(ints, floats, signed, flags, threads, answers, need, conceded_buy, accepted, more, soon == 1.0)
     accepted = soon ** options[_patience(ints)]
-    _sell(ints, floats, signed, flags, threads, answers, conceded, accepted, int(over * options[OVER_SELL]))
+    first_day = 1 if missing > 0 else 0
+    _sell(ints, floats, signed, flags, threads, answers, conceded, accepted, int(over * options[OVER_SELL]), first_day)
     for k in range(answers.shape[0]):
         if answers[k, 0] < 0:
             answers[k, 0] = END
@@ -195,29 +202,49 @@ def _n_undecided(flags, answers, side: int) -> int:
 
 
 @lean
-def _need(ints, signed, theta: float) -> int:
-    """Items to buy, all delivery days together."""
+def _missing(ints, floats, signed, theta: float) -> int:
+    """Items to add to the stock at any price, where production does not consume it: they are free material every day.
+
+    What arrives becomes stock only if today's production does not use it up. So the whole amount is bought at once, on
+    top of today's sales, and only while the days that are left pay for it. The first level's stock comes by itself.
+    """
+    if ints[PERISHABLE] or ints[CONSERVING] or ints[LEVEL] == 0:
+        return 0
+    demand = min(ints[N_LINES], ints[EXOGENOUS_OUT] + signed[SIGNED_OUT, 0])
+    missing = int(theta * ints[N_LINES] + 0.5) - ints[STOCK]
+    missing -= max(0, ints[EXOGENOUS_IN] + signed[SIGNED_IN, 0] - demand)
+    for d in range(1, ints[LAST_LEAD] + 1):
+        missing -= max(0, signed[SIGNED_IN, d] - max(ints[EXOGENOUS_OUT], signed[SIGNED_OUT, d]))
+    if missing <= 0:
+        return 0
+    gain = floats[TRADING_PRICE + 1] - ints[UNIT_COST]
+    if ints[LEVEL] == ints[N_LEVELS] - 1:
+        gain += floats[SHORTFALL_RATE] * floats[TRADING_PRICE + 1]
+    days = ints[N_DAYS] - ints[DAY] - 1
+    cost = floats[TRADING_PRICE] * (missing + min(demand, ints[STOCK]))
+    return missing if _USE * gain * days * missing >= cost else 0
+
+
+@lean
+def _need(ints, signed, theta: float, missing: int) -> int:
+    """Items to buy, all delivery days together; `missing` as of `_missing`."""
     lines, days_left = ints[N_LINES], ints[N_DAYS] - ints[DAY]
     demand = min(lines, ints[EXOGENOUS_OUT] + signed[SIGNED_OUT, 0])
-    need_today = demand - ints[STOCK] - ints[EXOGENOUS_IN] - signed[SIGNED_IN, 0]
-    if ints[PERISHABLE] or days_left == 1:
+    arriving = ints[EXOGENOUS_IN] + signed[SIGNED_IN, 0]
+    need_today = demand - ints[STOCK] - arriving
+    if missing > 0:
+        return max(need_today, missing + max(0, demand - arriving))
+    if ints[PERISHABLE] or days_left == 1 or not ints[CONSERVING]:
         return need_today
-    there = ints[STOCK] + ints[EXOGENOUS_IN]
-    target = theta * lines
-    for d in range(ints[LAST_LEAD] + 1):
-        there += signed[SIGNED_IN, d]
-    if ints[CONSERVING]:
-        there -= demand
-        for d in range(1, ints[LAST_LEAD] + 1):
-            there -= signed[SIGNED_OUT, d]
-        if ints[LEVEL] == ints[N_LEVELS] - 1:
-            seen = ints[EXOGENOUS_OUT] + ints[PRODUCED_BEFORE] + ints[SHORTFALL_BEFORE]
-            usual = seen / (2.0 if ints[DAY] > 0 else 1.0)
-        else:
-            usual = 0.5 * lines
-        target = min(target, usual * (days_left - 1))
-    elif days_left == 2:
-        target = 0.0
+    there = ints[STOCK] + arriving - demand
+    for d in range(1, ints[LAST_LEAD] + 1):
+        there += signed[SIGNED_IN, d] - signed[SIGNED_OUT, d]
+    if ints[LEVEL] == ints[N_LEVELS] - 1:
+        seen = ints[EXOGENOUS_OUT] + ints[PRODUCED_BEFORE] + ints[SHORTFALL_BEFORE]
+        usual = seen / (2.0 if ints[DAY] > 0 else 1.0)
+    else:
+        usual, theta = 0.5 * lines, 2 * theta  # it sells before it knows what it gets: only stock lets it sell ahead
+    target = min(theta * lines, usual * (days_left - 1))
     return max(need_today, int(target + 0.5) - there)
 
 
@@ -242,15 +269,18 @@ def _worth(ints, floats) -> float:
         if ints[EXOGENOUS_OUT] > 0:
             gain = ints[EXOGENOUS_OUT_REVENUE] / ints[EXOGENOUS_OUT] - ints[UNIT_COST]
         return gain + floats[SHORTFALL_RATE] * floats[TRADING_PRICE + 1]
-    return 0.5 * gain * (ints[N_DAYS] - ints[DAY])
+    today = gain
+    if ints[LEVEL] == ints[N_LEVELS] - 1:
+        today += floats[SHORTFALL_RATE] * floats[TRADING_PRICE + 1]
+    return max(today, _USE * gain * (ints[N_DAYS] - ints[DAY]))
 
 
 @lean
-def _buy(ints, floats, signed, flags, threads, answers, theta, conceded, accepted, over, late) -> None:
+def _buy(ints, floats, signed, flags, threads, answers, need, conceded, accepted, over, late) -> None:
     """Answers the suppliers: accepts what it needs, cheapest first, and asks for the rest in even parts, for today."""
     if _n_undecided(flags, answers, _BUY) == 0:
         return
-    need, purse = _need(ints, signed, theta), _purse(ints, floats, signed)
+    purse = _purse(ints, floats, signed)
     for k in range(answers.shape[0]):
         if answers[k, 0] == OFFER and flags[k, IS_BUY]:
             need -= answers[k, 1]
@@ -325,8 +355,11 @@ def _room(ints, floats, signed, flags, answers, d: int) -> int:
 
 
 @lean
-def _sell(ints, floats, signed, flags, threads, answers, conceded, accepted, over) -> None:
-    """Answers the consumers: accepts what is covered, dearest first, and offers the rest in even parts, today first."""
+def _sell(ints, floats, signed, flags, threads, answers, conceded, accepted, over, first_day) -> None:
+    """Answers the consumers: accepts what is covered, dearest first, and offers the rest in even parts, soonest first.
+
+    Deliveries before `first_day` are not sold: what arrives today shall become stock.
+    """
     if _n_undecided(flags, answers, _SELL) == 0:
         return
     low, high = ints[PRICE_LOW + 1], ints[PRICE_HIGH + 1]
@@ -340,7 +373,7 @@ def _sell(ints, floats, signed, flags, threads, answers, conceded, accepted, ove
             break
         answers[k, 0] = _PASSED
         quantity, lead = threads[k, OFFER_QUANTITY], threads[k, OFFER_LEAD]
-        if threads[k, OFFER_PRICE] < limit:
+        if lead < first_day or threads[k, OFFER_PRICE] < limit:
             continue
         if 0 < quantity <= _room(ints, floats, signed, flags, answers, lead):
             _accept(threads, answers, k)
@@ -350,7 +383,7 @@ def _sell(ints, floats, signed, flags, threads, answers, conceded, accepted, ove
     n = _n_undecided(flags, answers, _SELL)
     if price > high or n == 0:
         return
-    for d in range(ints[LAST_LEAD] + 1):
+    for d in range(first_day, ints[LAST_LEAD] + 1):
         left = _room(ints, floats, signed, flags, answers, d) + (over if d == 0 else 0)
         if left <= 0:
             continue
