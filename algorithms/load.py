@@ -17,7 +17,7 @@ from algorithms.stream_actor import StreamActor, StreamConfig
 
 
 def load(path: str | Path) -> Any:
-    """Returns the policy in a checkpoint folder; the env package names this function "algorithms.checkpoint:load".
+    """Returns the policy in a checkpoint folder; the env package names this function "algorithms.load:load".
 
     It is an `algorithms.policy.Policy`, or one with a memory, a `recollection.DecisionTransformerPolicy`.
     """

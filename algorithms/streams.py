@@ -108,9 +108,8 @@ class Streams:
         step = stretches.start[stretch] + number
         to_go = np.zeros((n, longest), np.float32)
         to_go[stretch, number] = self.to_go[step]
-        first, last = self._first_row[step], self._first_row[step + 1]
-        rows = self.rows[_ranges(first, last)]
-        per_step = last - first
+        rows = self.rows[spans(self._first_row, step)]
+        per_step = self._first_row[step + 1] - self._first_row[step]
         of_stretch = np.bincount(stretch, per_step, n).astype(np.int64)
         place = np.arange(len(rows)) - np.repeat(np.cumsum(of_stretch) - of_stretch, of_stretch)
         counted = np.repeat(step >= stretches.counted[stretch], per_step) & np.asarray(data.legal[rows])
@@ -128,9 +127,3 @@ class Streams:
         """Reads all stretches, `size` at a time, in their order."""
         for i in range(0, len(stretches), size):
             yield self.read(stretches[slice(i, i + size)])
-
-
-def _ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Returns int64 (n,): first[i] .. last[i] - 1 for every i, one after the other."""
-    length = last - first
-    return np.arange(int(length.sum())) + np.repeat(first - (np.cumsum(length) - length), length)

@@ -21,14 +21,15 @@ from rich.table import Table
 
 from scml_marl_env import champions
 from scml_marl_env.champions import Champion
+from scml_marl_env.config import LEVEL_NAMES as LEVELS
 from scml_marl_env.config import TRACKS
 from scml_marl_env.tournament.backends import backend
 from scml_marl_env.tournament.competitors import Competitor
 from scml_marl_env.tournament.plan import Job, Tournament, jobs
 from scml_marl_env.tournament.record import WorldRecord
 from scml_marl_env.tournament.run import play_isolated
+from scml_marl_env.tournament.statistics import level_class
 
-LEVELS = ("first", "middle", "last")
 COLUMNS = (
     "track", "year", "name", "place", "fractional_prices", "status",
     *(f"score_{level}" for level in LEVELS), *(f"deals_{level}" for level in LEVELS),
@@ -85,7 +86,7 @@ class Entry:
             return row | {"status": missing or f"fails: {errors[0].splitlines()[-1]}"}
         seats = [seat for record in self.records for seat in record.seats]
         for level in LEVELS:
-            here = [seat.measures for seat in seats if level == _level(seat.level, seat.last)]
+            here = [seat.measures for seat in seats if level == level_class(seat)]
             if here:
                 row[f"score_{level}"] = f"{np.mean([each['score'] for each in here]):.3f}"
                 row[f"deals_{level}"] = f"{np.mean([each['deals'] for each in here]):.1f}"
@@ -158,10 +159,6 @@ def _missing(champion: Champion) -> str | None:
     except ModuleNotFoundError as error:
         return f"needs {', '.join(champion.needs)}" if champion.needs else str(error)
     return None
-
-
-def _level(level: int, last: bool) -> str:
-    return "first" if level == 0 else "last" if last else "middle"
 
 
 if __name__ == "__main__":

@@ -276,6 +276,11 @@ def _range(config: EnvConfig, name: str, low: int) -> None:
         )
 
 
+def level_name(level: int, last: bool) -> str:
+    """One of `LEVEL_NAMES` for a factory's level, 0 being the first; a world of one level has only a first."""
+    return "first" if level == 0 else "last" if last else "middle"
+
+
 def _level(item: Any, n_processes: int) -> int | None:
     if item is None:
         return None

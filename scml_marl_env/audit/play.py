@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from scml_marl_env.audit.watch import audited
-from scml_marl_env.config import EnvConfig
+from scml_marl_env.config import EnvConfig, level_name
 from scml_marl_env.tournament.competitors import competitors
 from scml_marl_env.tournament.play import player_of
 from scml_marl_env.world.official import Player
-from scml_marl_env.world.seats import level_name, seated
+from scml_marl_env.world.seats import seated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def play(config: EnvConfig, name: str, world_seed: int, seats: str = "levels") -
             SeatAudit(
                 world_seed=world_seed,
                 index=index,
-                level=level_name(made.levels, index),
+                level=level_name(made.levels[index], made.levels[index] == max(made.levels)),
                 score=scores[index],
                 counts=played.tournament_report(),
                 examples=played.audit_examples(),

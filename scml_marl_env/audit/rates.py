@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scml_marl_env.audit.play import SeatAudit
+from scml_marl_env.config import LEVEL_NAMES
 
 _ACCEPTS, _OFFERS = ("sell_accepts", "buy_accepts"), ("sell_offers", "buy_offers")
 
@@ -31,7 +32,7 @@ RATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ends_short": (("ends_short",), ("windows",)),
 }
 """Counts over counts: what is unsafe (U1, U2) of grade feasible, of grade covered, then U3 in items a day."""
-LEVELS = ("all", "first", "middle", "last")
+LEVELS = ("all", *LEVEL_NAMES)
 
 
 class Rate(NamedTuple):

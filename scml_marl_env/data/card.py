@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from scml_marl_env.actions import ACCEPT, END, OFFER, ActionGrid
+from scml_marl_env.config import LEVEL_NAMES as LEVELS
 from scml_marl_env.data.rollouts import raw_of
 
 ALL = "all"
-LEVELS = ("first", "middle", "last")
 SPLITS = ("train", "validation", "test")
 _OPERATIONS = {END: "end", ACCEPT: "accept", OFFER: "offer"}
 

@@ -18,7 +18,7 @@ import numpy as np
 from scml_marl_env.actions import ACCEPT, END, N_PRICES, OFFER, ActionGrid
 from scml_marl_env.audit.decisions import Asked, DecisionTap, quietly
 from scml_marl_env.audit.taps import Spoken, tapped
-from scml_marl_env.config import EnvConfig
+from scml_marl_env.config import EnvConfig, level_name
 from scml_marl_env.data.log import SCHEMA_NAME, Log
 from scml_marl_env.handles import handle
 from scml_marl_env.layout import Layout
@@ -161,7 +161,7 @@ class Recorder(DecisionTap):
             agent=_text(self.agent.id),
             agent_type=f"{kind.__module__}:{kind.__qualname__}",
             factory=[_text(name) for name in world.agent_profiles].index(_text(self.agent.id)),
-            level="first" if level == 0 else "last" if level == last else "middle",
+            level=level_name(level, level == last),
             n_levels=last + 1,
             n_days=int(awi.n_steps),
             n_lines=int(awi.n_lines),

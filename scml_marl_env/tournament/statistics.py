@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from scml_marl_env.config import LEVEL_NAMES as LEVELS
+from scml_marl_env.config import level_name
 from scml_marl_env.tournament.record import MEASURES, SeatRecord, WorldRecord
 
-LEVELS = ("first", "middle", "last")
 RESAMPLES = 2000
 EXTRA = "scml_marl_env[tournament]"
 FORMULAS = {
@@ -115,8 +116,8 @@ class Summary:
 
 
 def level_class(seat: SeatRecord) -> str:
-    """One of `LEVELS`; a world of one level has only a first."""
-    return "first" if seat.level == 0 else "last" if seat.last else "middle"
+    """One of `LEVELS`."""
+    return level_name(seat.level, seat.last)
 
 
 @dataclass

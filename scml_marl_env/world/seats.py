@@ -75,11 +75,5 @@ def check_seats(seats: str) -> None:
         raise ValueError(f"seats must be {' or '.join(SEATS)}, got {seats!r}.")
 
 
-def level_name(levels: Sequence[int], index: int) -> str:
-    """ "first", "middle" or "last", of a factory."""
-    level = levels[index]
-    return "first" if level == 0 else "last" if level == max(levels) else "middle"
-
-
 def _levels(levels: Sequence[int]) -> list[int]:
     return [levels.index(level) for level in sorted(set(levels))]
