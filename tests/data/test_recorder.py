@@ -142,7 +142,7 @@ def live(config, seed, policy, agent, steps):
 @pytest.mark.parametrize("name", ["prudent", "greedy"])
 def test_features_and_bounds_follow_from_the_logged_view(name, tmp_path):
     """What is made of a log later is what was made of the agent's own view then, bit for bit."""
-    config = small(processes=3, days=6, rounds=20)
+    config = small(processes=3, days=24, rounds=20)
     world = world_of(config, recorded(agent_of("std", name), config, tmp_path))
     layout, compared = Layout(config), 0
     for player in agents_of(world):
@@ -233,8 +233,8 @@ def test_a_log_is_written_in_chunks_and_read_as_far_as_it_goes(monkeypatch, tmp_
 
 
 def log_of(config, folder):
-    """The log of the first factory of a world of prudent agents."""
-    world = world_of(config, recorded(agent_of("std", "prudent"), config, folder))
+    """The log of the first factory of a world of agents that answer all together, and much."""
+    world = world_of(config, recorded(agent_of("std", "sync-random"), config, folder))
     paths = [player.end_recording() for player in agents_of(world)]
     with pytest.raises(FileExistsError):
         logs.Log(paths[0], {}, {}, 1)
