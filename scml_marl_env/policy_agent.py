@@ -89,6 +89,14 @@ class PolicyAgent(WindowAgent):
         conserving = is_conserving(awi) if self._conserving is None else self._conserving
         return AwiView(awi, view, 0, conserving)
 
+    def init(self) -> None:
+        """Opens the book, and a window in which nobody is on turn: what has to be compiled is compiled now.
+
+        That may take longer than the 20 seconds that SCML allows for a step of a negotiation.
+        """
+        super().init()
+        PolicyAgent.decide(self)
+
     def before_step(self) -> None:
         if not hasattr(self, "book"):
             self.open_book()  # raises what SCML has swallowed in `init`, and so ends the world that it cannot play
@@ -101,7 +109,7 @@ class PolicyAgent(WindowAgent):
         rows = np.flatnonzero(on_turn)
         chosen = self._choose(rows)
         close_window(self._view, 0, layout.rules, bounds, chosen, self._no_priority, self._answered, False)
-        if self._memory is not None:
+        if self._memory is not None and len(rows):
             self._memory.executed(rows, self._answered.executed[rows])
         return answers_of(on_turn, layout.grid, bounds, self._answered.executed)
 

@@ -58,6 +58,11 @@ class PrudentAgent(WindowAgent):
         self._answers_of = np.zeros((n_partners, 4), np.int64)
         return AwiView(awi, empty_view(1, n_partners, awi.horizon + 1, 0), 0, conserving)
 
+    def init(self) -> None:
+        """Compiles before the first negotiation, as `PolicyAgent.init` does."""
+        super().init()
+        PrudentAgent.decide(self)
+
     def decide(self) -> Mapping[int, Answer]:
         view, answers = self.book.view, self._answers_of
         prudence.prudent_answers(view, 0, self._options, answers)

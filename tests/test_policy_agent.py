@@ -13,7 +13,7 @@ import scml_marl_env
 from algorithms import checkpoint
 from algorithms.mappo import MAPPO
 from algorithms.ppo import PPOConfig, Shapes
-from scml_marl_env import opponents
+from scml_marl_env import opponents, policy_agent, prudent
 from scml_marl_env.array_env import ArrayEnv
 from scml_marl_env.policy import load_policy
 from scml_marl_env.policy_agent import FALLBACKS, PolicyAgent
@@ -226,6 +226,39 @@ def test_single_actions_are_judged_as_by_the_flat_mask():
         play(env, 1, choose)
         env.close()
     assert judged > 1000
+
+
+@pytest.mark.parametrize(
+    ("module", "kernel", "agent", "params"),
+    [
+        (policy_agent, "open_window", PolicyAgent, {"policy": RandomMasked()}),
+        (policy_agent, "close_window", PolicyAgent, {"policy": RandomMasked()}),
+        (prudent.prudence, "prudent_answers", prudent.PrudentAgent, {}),
+    ],
+)
+def test_kernels_are_compiled_before_the_first_negotiation(monkeypatch, module, kernel, agent, params):
+    """Compiling may take longer than what SCML allows for a step of a negotiation."""
+    threads, call = [], getattr(module, kernel)
+
+    class Watched(agent):
+        def create_negotiator(self, *args, **kwargs):
+            threads.append(kernel)
+            return super().create_negotiator(*args, **kwargs)
+
+    def first(*args):
+        assert not threads or first.called, f"{kernel} is first called when negotiations run"
+        first.called = True
+        return call(*args)
+
+    first.called = False
+    monkeypatch.setattr(module, kernel, first)
+    config = config_of("std-mini", days=5)
+    drawn = draw(config, 3)
+    players = [Player(Watched, params) if path is None else Player(opponents.load(path)) for path in drawn.agent_types]
+    with GlobalRandomness(drawn.world_seed + 1):
+        world = build_with(drawn.params, config, players, name="world-3")
+        world.step()
+    assert first.called and threads and not sum(map(len, world.agent_exceptions.values()))
 
 
 def test_it_can_be_pickled_before_it_plays_and_its_class_by_name(tmp_path):
