@@ -29,13 +29,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from scml_marl_env.audit.play import SeatAudit, play
+from scml_marl_env.audit.play import SeatAudit, play_job
 from scml_marl_env.audit.rates import LEVELS, Rate, gains, rates
 from scml_marl_env.config import EnvConfig, read_options
 from scml_marl_env.registry import config_of
-from scml_marl_env.tournament.backends import WorkerLost, backend
+from scml_marl_env.tournament.attempts import outcomes
+from scml_marl_env.tournament.backends import backend
 from scml_marl_env.tournament.competitors import competitors
-from scml_marl_env.tournament.isolate import Lost, isolated
+from scml_marl_env.tournament.isolate import Lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,18 +96,9 @@ def main(argv: list[str] | None = None) -> int:
 def _play_all(config: AuditConfig, worlds: EnvConfig) -> Iterator[tuple[str, int, list[SeatAudit] | str]]:
     """(agent, world seed, its seats or what went wrong), as they are played."""
     jobs = [(name, config.seed + i) for i in range(config.worlds) for name in config.agents]
-    played = backend("loky", config.workers).run(partial(play_job, worlds, config.seats), jobs)
-    for (name, seed), result in played:
-        yield name, seed, f"death: {result}" if isinstance(result, WorkerLost) else result
-
-
-def play_job(worlds: EnvConfig, seats: str, job: tuple[str, int]) -> list[SeatAudit] | str:
-    """The seats of an agent in a world, which is played in a process of its own, or what went wrong."""
-    name, seed = job
-    try:
-        return isolated(partial(play, worlds, name, seats=seats), seed)
-    except Lost as error:
-        return str(error)
+    call, where = partial(play_job, worlds, config.seats), backend("loky", config.workers)
+    for (name, seed), result in outcomes(call, jobs, where):
+        yield name, seed, str(result) if isinstance(result, Lost) else result
 
 
 def table(seats: dict[str, list[SeatAudit]], level: str) -> Table:

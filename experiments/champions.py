@@ -10,6 +10,7 @@ import math
 import shlex
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,11 +24,13 @@ from scml_marl_env import champions
 from scml_marl_env.champions import Champion
 from scml_marl_env.config import LEVEL_NAMES as LEVELS
 from scml_marl_env.config import TRACKS
+from scml_marl_env.tournament.attempts import outcomes
 from scml_marl_env.tournament.backends import backend
 from scml_marl_env.tournament.competitors import Competitor
-from scml_marl_env.tournament.plan import Job, Tournament, jobs
+from scml_marl_env.tournament.plan import Tournament, jobs
+from scml_marl_env.tournament.play import play_one
 from scml_marl_env.tournament.record import WorldRecord
-from scml_marl_env.tournament.run import play_isolated
+from scml_marl_env.tournament.run import record_of
 from scml_marl_env.tournament.statistics import level_class
 
 COLUMNS = (
@@ -115,17 +118,16 @@ def main(argv: list[str] | None = None) -> int:
     ]
     missing = [_missing(entry.champion) for entry in entries]
     calls = [
-        (number, entry.tournament, config.time_limit, job)
+        (number, job)
         for number, entry in enumerate(entries)
         if missing[number] is None
         for job in jobs(entry.tournament)
     ]
     console = Console()
-    played = backend("loky", config.workers).run(play_call, calls)
-    for (number, *_), record in progress_of(played, "worlds", total=len(calls), console=console):
-        if isinstance(record, Exception):
-            raise SystemExit(f"A worker was lost: {record}. Run the command again, with fewer --workers if it repeats.")
-        entries[number].records.append(record)
+    call = partial(play_one, [entry.tournament for entry in entries])
+    played = outcomes(call, calls, backend("loky", config.workers), config.time_limit)
+    for (number, job), result in progress_of(played, "worlds", total=len(calls), console=console):
+        entries[number].records.append(record_of(entries[number].tournament, job, result))
     rows = [entry.row(why) for entry, why in zip(entries, missing, strict=True)]
     write(config.out, rows, shlex.join(["python", "experiments/champions.py", *arguments]))
     table = Table(*COLUMNS[:-3], title="Competition agents on the installed scml")
@@ -134,12 +136,6 @@ def main(argv: list[str] | None = None) -> int:
     console.print(table)
     console.print(f"{sum(row['status'].startswith('runs') for row in rows)} of {len(rows)} rows run; {config.out}")
     return 0
-
-
-def play_call(call: tuple[int, Tournament, float, Job]) -> WorldRecord:
-    """Plays one world in a worker; the number says whose it is."""
-    _, tournament, time_limit, job = call
-    return play_isolated(tournament, time_limit, (), job)
 
 
 def write(path: Path, rows: list[dict[str, str]], command: str) -> None:

@@ -67,6 +67,12 @@ def play(config: EnvConfig, name: str, world_seed: int, seats: str = "levels") -
     return audits
 
 
+def play_job(config: EnvConfig, seats: str, job: tuple[str, int]) -> list[SeatAudit]:
+    """`play` of (name, world seed)."""
+    name, world_seed = job
+    return play(config, name, world_seed, seats)
+
+
 def replay(config: EnvConfig, name: str, world_seed: int, index: int, seats: str = "levels") -> list[dict[str, Any]]:
     """The examples of a factory, from its world played once more."""
     return next(seat.examples for seat in play(config, name, world_seed, seats) if seat.index == index)

@@ -20,9 +20,10 @@ from scml_marl_env.data.dataset import Dataset, DatasetWriter
 from scml_marl_env.data.recorder import recorded
 from scml_marl_env.data.strip import strip
 from scml_marl_env.registry import config_of
-from scml_marl_env.tournament.backends import Backend, WorkerLost
+from scml_marl_env.tournament.attempts import outcomes
+from scml_marl_env.tournament.backends import Backend
 from scml_marl_env.tournament.competitors import Competitor, competitors
-from scml_marl_env.tournament.isolate import Lost, isolated
+from scml_marl_env.tournament.isolate import Lost
 from scml_marl_env.tournament.play import player_of
 from scml_marl_env.tournament.prices import fractional_prices
 from scml_marl_env.world.seats import check_seats, seated
@@ -167,16 +168,6 @@ def record(collection: Collection, logs: Path, job: Job) -> int:
     return sum(made.agent(index).recorder_tap.log.n_decisions for index in made.chosen)
 
 
-def record_isolated(
-    collection: Collection, logs: Path, time_limit: float | None, imports: tuple[str, ...], job: Job
-) -> Played:
-    """`record` in a process of its own; never raises for what happens there."""
-    try:
-        return Played(job, isolated(functools.partial(record, collection, logs), job, time_limit, imports), None)
-    except Lost as error:
-        return Played(job, 0, str(error))
-
-
 def _play(
     collection: Collection,
     logs: Path,
@@ -191,10 +182,10 @@ def _play(
             on_world(Played(job, _decisions(logs / job.name), None))
     policies = {each.params["policy"] for each in collection.experts if "policy" in each.params}
     imports = (__name__, *sorted(policy.partition(":")[0] for policy in policies))
-    call, failed = functools.partial(record_isolated, collection, logs, time_limit, imports), []
+    call, failed = functools.partial(record, collection, logs), []
     todo = [job for job in jobs if not (logs / job.name).is_dir()]
-    for job, result in backend.run(call, todo):
-        played = Played(job, 0, f"death: {result}") if isinstance(result, WorkerLost) else result
+    for job, result in outcomes(call, todo, backend, time_limit, imports):
+        played = Played(job, 0, str(result)) if isinstance(result, Lost) else Played(job, result, None)
         if played.error is not None:
             failed.append(played)
         on_world(played)

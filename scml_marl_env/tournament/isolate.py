@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,11 +23,11 @@ _READY = ("scml.std", "scml.oneshot", "scml_marl_env.tournament.play")
 
 
 class Lost(RuntimeError):
-    """The call gave no result. `kind` is "exception", "timeout" or "death" (of its process)."""
+    """The call gave no result. `kind` is "exception", "timeout" or "death" (of its process); `seconds` it had taken."""
 
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(kind, detail)
-        self.kind, self.detail = kind, detail
+    def __init__(self, kind: str, detail: str, seconds: float = 0.0) -> None:
+        super().__init__(kind, detail, seconds)
+        self.kind, self.detail, self.seconds = kind, detail, seconds
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"
@@ -46,7 +47,7 @@ def isolated(
     Raises:
         Lost: if the function raised, took too long, or its process died.
     """
-    context = _server(tuple(imports))
+    context, start = _server(tuple(imports)), time.perf_counter()
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(theirs, function, argument), daemon=True)
     with _without_main():
@@ -54,17 +55,18 @@ def isolated(
     theirs.close()
     try:
         if not ours.poll(time_limit):
-            raise Lost("timeout", f"not done within {time_limit:g} seconds")
+            raise Lost("timeout", f"not done within {time_limit:g} seconds", time.perf_counter() - start)
         succeeded, result = ours.recv()
     except EOFError:
         process.join()
-        raise Lost("death", f"its process ended with exit code {process.exitcode}") from None
+        detail = f"its process ended with exit code {process.exitcode}"
+        raise Lost("death", detail, time.perf_counter() - start) from None
     finally:
         process.kill()
         process.join()
         ours.close()
     if not succeeded:
-        raise Lost("exception", result)
+        raise Lost("exception", result, time.perf_counter() - start)
     return result
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,12 @@ def play(tournament: Tournament, job: Job) -> WorldRecord:
         ),
         seconds=time.perf_counter() - start,
     )
+
+
+def play_one(tournaments: Sequence[Tournament], call: tuple[int, Job]) -> WorldRecord:
+    """`play` of a job in the tournament with that number."""
+    number, job = call
+    return play(tournaments[number], job)
 
 
 def lost(tournament: Tournament, job: Job, error: str, seconds: float) -> WorldRecord:

@@ -7,20 +7,18 @@ worlds.jsonl      one `record.WorldRecord` a line, in the order in which the wor
 import functools
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from scml_marl_env.tournament.backends import Backend, WorkerLost
-from scml_marl_env.tournament.isolate import Lost, isolated
+from scml_marl_env.tournament.attempts import outcomes
+from scml_marl_env.tournament.backends import Backend
+from scml_marl_env.tournament.isolate import Lost
 from scml_marl_env.tournament.plan import Job, Tournament, jobs
 from scml_marl_env.tournament.play import lost, play
 from scml_marl_env.tournament.record import WorldRecord
 
-ATTEMPTS = 3
-"""Times that a world is played whose process or worker dies before it is reported as lost."""
 _PACKAGES = ("scml_marl_env", "scml", "negmas", "scml-agents", "numpy", "torch")
 
 
@@ -97,34 +95,18 @@ def check_same(tournament: Tournament, folder: Path) -> None:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"tournament": now}, indent=1))
 
 
-def play_isolated(tournament: Tournament, time_limit: float | None, imports: tuple[str, ...], job: Job) -> WorldRecord:
-    """`play` in a process of its own; never raises for what happens there."""
-    start = time.perf_counter()
-    try:
-        return isolated(functools.partial(play, tournament), job, time_limit, imports)
-    except Lost as error:
-        return lost(tournament, job, str(error), time.perf_counter() - start)
+def record_of(tournament: Tournament, job: Job, result: WorldRecord | Lost) -> WorldRecord:
+    """The record of a world that was played or lost."""
+    return lost(tournament, job, str(result), result.seconds) if isinstance(result, Lost) else result
 
 
 def _play_all(
     tournament: Tournament, todo: list[Job], backend: Backend, time_limit: float | None
 ) -> Iterator[WorldRecord]:
     policies = {each.params["policy"] for each in tournament.competitors if "policy" in each.params}
-    imports = tuple(sorted(policy.partition(":")[0] for policy in policies))
-    call = functools.partial(play_isolated, tournament, time_limit, imports)
-    attempts = dict.fromkeys(todo, 0)
-    while todo:
-        again = []
-        for job, result in backend.run(call, todo):
-            attempts[job] += 1
-            if isinstance(result, WorkerLost):
-                result = lost(tournament, job, f"death: {result}", 0.0)
-            died = result.error is not None and result.error.startswith("death")
-            if died and attempts[job] < ATTEMPTS:
-                again.append(job)
-            else:
-                yield result
-        todo = again
+    imports = sorted(policy.partition(":")[0] for policy in policies)
+    for job, result in outcomes(functools.partial(play, tournament), todo, backend, time_limit, imports):
+        yield record_of(tournament, job, result)
 
 
 def _opened(path: Path) -> Any:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scml_marl_env.data import collect as collecting
 from scml_marl_env.data.collect import FIRST_SEED, Collection, Job, collect, record
 from scml_marl_env.data.log import LogReader
 from scml_marl_env.layout import Layout
@@ -36,7 +35,7 @@ def same_bytes(first, second):
 @pytest.fixture
 def in_process(monkeypatch):
     """Worlds are played in this process, which saves the start of one."""
-    monkeypatch.setattr(collecting, "isolated", lambda call, job, time_limit, imports: call(job))
+    monkeypatch.setattr("scml_marl_env.tournament.attempts.isolated", lambda call, job, time_limit, imports: call(job))
 
 
 def test_a_collection_holds_what_was_logged_and_is_played_once(in_process, tmp_path):
@@ -99,6 +98,15 @@ def test_a_world_that_fails_is_told_and_the_others_are_kept(tmp_path):
     seen = []
     _, failed = collect(collection, tmp_path / "a", 2, backend("serial"), on_world=seen.append)
     assert len(failed) == 1 and len(seen) == 4
+
+
+def test_a_world_whose_process_dies_is_played_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIES_ONCE", str(tmp_path / "died"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    collection, seen = Collection.of(["tests.data.troublemakers:DiesOnce"], **MINI), []
+    data, failed = collect(collection, tmp_path / "a", 2, backend("loky", 2), on_world=seen.append)
+    assert (tmp_path / "died").exists()
+    assert failed == [] and data.n_episodes == 4 and [played.error for played in seen] == [None, None]
 
 
 def test_another_collection_in_the_folder_is_refused(in_process, tmp_path):

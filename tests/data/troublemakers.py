@@ -1,5 +1,7 @@
 """Experts that fail, and one that answers differently once."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from negmas.sao import ResponseType, SAOResponse
@@ -13,6 +15,17 @@ class FailsAtOddSeeds(PrudentAgent):
     def before_step(self) -> None:
         if self.awi.current_step == 2 and self.awi._world.name[-1] in "13579":
             raise SystemExit("broken on purpose")
+        super().before_step()
+
+
+class DiesOnce(PrudentAgent):
+    """Kills its process, unless the file that the environment names is there."""
+
+    def before_step(self) -> None:
+        note = Path(os.environ["DIES_ONCE"])
+        if not note.exists():
+            note.touch()
+            os._exit(1)
         super().before_step()
 
 
