@@ -83,20 +83,21 @@ class Tally:
         }
 
     def _fill(self, name: str, log_confidence: Tensor, correct: Tensor) -> None:
-        confidence = log_confidence.double().exp().numpy()
+        confidence = log_confidence.double().exp().cpu().numpy()
         which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-        for row, weights in enumerate((None, correct.numpy().astype(np.float64), confidence)):
+        for row, weights in enumerate((None, correct.cpu().numpy().astype(np.float64), confidence)):
             self._bins[name][row] += np.bincount(which, weights, BINS)
 
 
 @torch.no_grad()
 def judge(actor: Actor, data: OfflineData, rows: np.ndarray) -> Tally:
     """Returns what the actor makes of the decisions `rows` int64 (n,), all of them legal."""
-    head, tally = actor.head, Tally(actor.head.names)
+    head, tally, device = actor.head, Tally(actor.head.names), next(actor.parameters()).device
     for pool in pools(data, rows, None, pool=8192):
-        features = actor.torso(actor.scale(pool.observation))
-        factors = head.factors(features, head.legal(pool.bounds, pool.action), pool.action)
-        tally.add(factors, pool.action, *head.sample(features, pool.bounds, torch.rand, True))
+        observation, bounds, action = (x.to(device) for x in (pool.observation, pool.bounds, pool.action))
+        features = actor.torso(actor.scale(observation))
+        factors = head.factors(features, head.legal(bounds, action), action)
+        tally.add(factors, action, *head.sample(features, bounds, torch.rand, True))
     return tally
 
 

@@ -33,13 +33,13 @@ class BCConfig:
     """also fit the critic that MAPPO ("state") or IPPO ("observation") starts with, to the experts' returns"""
     gamma: float = 0.99
     """discount of these returns, as of PPO"""
-    epochs: int = 30
+    epochs: int = 60
     """most passes over the training data"""
-    patience: int = 3
+    patience: int = 8
     """passes without a better validation likelihood before training stops; the best weights are kept"""
-    batch_size: int = 2048
+    batch_size: int = 256
     """decisions of a gradient step"""
-    lr: float = 2e-3
+    lr: float = 1e-3
     """Adam's step at the start, of actor and critic"""
     lr_end: float = 0.05
     """share of it that is left after the last epoch; linear in between"""

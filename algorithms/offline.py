@@ -110,7 +110,7 @@ def select(data: OfflineData, selection: Selection) -> dict[str, np.ndarray]:
         raise ValueError(f"The data has no experts {unknown}; it has {list(data.experts)}.")
     names: tuple[str | None, ...] = selection.experts or (None,)
     episodes = {
-        split: np.sort(np.concatenate([data.episodes_of(split=split, expert=name) for name in names]))
+        split: np.unique(np.concatenate([data.episodes_of(split=split, expert=name) for name in names]))
         for split in SPLITS
     }
     score, level = np.asarray(data.score), np.asarray(data.level)
@@ -118,9 +118,12 @@ def select(data: OfflineData, selection: Selection) -> dict[str, np.ndarray]:
     if selection.best_share < 1:
         for i in range(len(least)):
             scores = score[episodes["train"]][level[episodes["train"]] == i]
+            scores = scores[~np.isnan(scores)]
             if len(scores):
                 least[i] = max(least[i], np.quantile(scores, 1 - selection.best_share))
-    kept = {split: chosen[score[chosen] >= least[level[chosen]]] for split, chosen in episodes.items()}
+    kept = episodes
+    if selection.best_share < 1 or selection.min_score is not None:  # a score that is not known is not enough
+        kept = {split: chosen[score[chosen] >= least[level[chosen]]] for split, chosen in episodes.items()}
     for split in ("train", "validation"):
         if not len(kept[split]):
             raise ValueError(

@@ -40,7 +40,7 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     """gradients of the actor, and of the critic, are scaled down to this norm"""
     init_kl: float = 0.0
-    """weight of the divergence from the policy that training starts from (see `PPO.start_from`), at the start, in units
+    """weight of the divergence from the policy that training starts from (`warm_start.start_from`), at first, in units
     of normalised advantage; 0 for none"""
     init_kl_end: float = 0.0
     """the same at the end; linear in between"""

@@ -62,8 +62,8 @@ class Recollection:
 
     Attributes:
         goal: float32 (G, 4), priority: float32 (G, K): from the layers above, zero where there are none.
-        target: float64 (G,), what each factory is to earn in its episode; NaN before its first decision.
-        to_go: float64 (G,), what is left of it.
+        target: float64 (G,), what each factory was last asked to earn in an episode; NaN before its first decision.
+        to_go: float64 (G,), what is left of it, NaN where the episode has ended.
     """
 
     def __init__(self, actor: StreamActor, aim: Aim, n_factories: int, n_slots: int) -> None:
@@ -131,7 +131,7 @@ class Recollection:
             self._cache.forget(streams)
         self._step[streams] = 0
         self._acted[factories] = False
-        self.target[factories] = self.to_go[factories] = np.nan
+        self.to_go[factories] = np.nan
 
     def _aim(self, factories: np.ndarray, observation: np.ndarray) -> None:
         """Sets the targets of factories that have none yet."""
@@ -240,8 +240,10 @@ class WorldsPlayer:
             memory.note(factories, slots, env.executed[world, agent])
             self._waiting = None
         for episode in env.episodes:
-            targets = memory.target.reshape(env.n_worlds, -1)[episode["world"]]
-            episode.setdefault("target", targets[: len(episode["return"])].tolist())
+            if "target" not in episode:
+                targets = memory.target.reshape(env.n_worlds, -1)[episode["world"]]
+                episode["target"] = targets[: len(episode["return"])].tolist()
+                targets[:] = np.nan
         memory.earn(env.reward.ravel(), env.elapsed.ravel())
         memory.forget(np.flatnonzero((env.terminated | env.truncated).ravel()))
 

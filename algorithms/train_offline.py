@@ -157,11 +157,11 @@ def compare(learner: OfflineLearner) -> dict[str, Any]:
 
 
 def _save_best(folder: Path, learner: Learner, source: Source, counters: dict[str, Any], about: dict[str, Any]) -> None:
-    checkpoints = folder / "checkpoints"
-    older = list(checkpoints.glob("update_*"))
-    checkpoint.save(checkpoints / f"update_{counters['update']:07d}", learner, source, counters, about)
-    for old in older:
-        checkpoint.remove(old)
+    best = folder / "checkpoints" / f"update_{counters['update']:07d}"
+    checkpoint.save(best, learner, source, counters, about)
+    for other in best.parent.glob("update_*"):
+        if other != best:
+            checkpoint.remove(other)
 
 
 def _play(policy: Playable, env: VectorEnv, config: PlayConfig, log: RunLog, update: int) -> dict[str, Any]:

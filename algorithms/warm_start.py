@@ -29,7 +29,8 @@ def architecture(folder: Path) -> dict[str, Any]:
 def start_from(learner: PPO, env: VectorEnv, folder: Path) -> str:
     """Gives the learner the policy of a checkpoint, kept as its reference too, and the critic if it fits.
 
-    The critic fits if it reads what the learner's reads, is of the same size, and was taught returns of the same gamma.
+    The critic fits if it reads what the learner's reads, is of the same size, and was taught the same returns: of equal
+    gamma, reward and discount, in units that the learner keeps (`PPOConfig.normalise_value`).
 
     Returns:
         What became of the critic, in words.
@@ -55,6 +56,13 @@ def start_from(learner: PPO, env: VectorEnv, folder: Path) -> str:
         )
     if config_of(meta)["gamma"] != learner.config.gamma:
         return f"a fresh critic (the checkpoint's has gamma {config_of(meta)['gamma']}, not {learner.config.gamma})"
+    taught, here = (
+        {name: options.get(name) for name in ("reward", "discount")} for options in (meta["env"], env.config)
+    )
+    if taught != here:
+        return f"a fresh critic (the checkpoint's was taught returns of {taught}, not {here})"
+    if not learner.config.normalise_value:
+        return "a fresh critic (without normalise_value the learner cannot keep the units of the checkpoint's)"
     for name, module in modules.items():
         if any(t is None or t.shape != module.state_dict()[key].shape for key, t in parts[name].items()):
             return "a fresh critic (the checkpoint's has another size)"

@@ -23,6 +23,7 @@ from settings import load_policy
 
 from algorithms import agreement, offline
 from algorithms.checkpoint import check_columns
+from algorithms.policy import Policy
 from scml_marl_env.data.dataset import Dataset
 from scml_marl_env.data.groups import groups_of
 from scml_marl_env.tournament.backends import backend
@@ -91,6 +92,11 @@ def agree(config: FidelityConfig, data: Dataset) -> dict[str, Any]:
     if "path" not in clone.params:
         raise ValueError(f"{config.clone} is no checkpoint: its decisions cannot be foretold. Leave out --data.")
     policy, folder = load_policy(Path(clone.params["path"]))
+    if not isinstance(policy, Policy):
+        raise ValueError(
+            f"{folder} answers from memory, and single decisions are judged here: leave out --data. Its training has "
+            "judged its decisions, in offline.json of its run."
+        )
     check_columns(policy.observation_names, data.observation_names, folder)
     name, grid = config.name or config.expert, offline.grid_of(data)
     episodes = data.episodes_of("test", name)

@@ -102,6 +102,8 @@ def parse(argv: list[str]) -> RunConfig:
     default = RunConfig()
     if found.resume is not None:
         default = from_json(RunConfig, saved_config(found.resume))
+        if found.init is not None and default.init is None:
+            raise SystemExit(f"{found.resume} did not start from a checkpoint: leave out --init, or begin another run.")
     elif found.init is not None:
         try:
             same = architecture(checkpoint_folder(found.init))

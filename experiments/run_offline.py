@@ -34,9 +34,11 @@ from algorithms.train_offline import PlayConfig, train_offline
 
 LEARNERS: dict[str, tuple[Any, Any]] = {"bc": (BC, BCConfig), "dt": (DecisionTransformer, DTConfig)}
 """name -> learner and its config"""
-MEANING = ("track", "inventory", "shield", "useful", "observation", "history", "price_levels")
-"""options that decide what an observation and an action mean"""
-WORLDS = ("opponents", "days", "processes", "factories_per_level", "rounds", "level")
+MEANING = ("track", "inventory", "shield", "useful", "observation", "history", "price_levels", "slots")
+"""options that decide what an observation and an action mean; `slots` is the unit of some features"""
+REWARD = ("reward", "discount")
+"""options that decide what a reward means"""
+WORLDS = ("opponents", "days", "processes", "factories_per_level", "rounds", "level", "slots", "reward", "discount")
 """further options that are taken from the dataset unless --env is given"""
 
 
@@ -80,7 +82,7 @@ def main(argv: list[str]) -> int:
     config = parse(argv)
     try:
         data = Dataset(config.data)
-        config = dataclasses.replace(config, env=worlds_of(data.manifest["config"], config.env))
+        config = dataclasses.replace(config, env=worlds_of(data.config, config.env, config.algo))
         episodes = select(data, config.selection)
     except ValueError as error:
         raise SystemExit(str(error)) from None
@@ -115,6 +117,8 @@ def parse(argv: Sequence[str]) -> OfflineConfig:
     found = _early(argv)
     if found.resume is not None:
         saved = saved_config(found.resume)
+        if found.algo not in (None, saved["algo"]):
+            raise SystemExit(f"{found.resume} is a run of {saved['algo']}, which {found.algo} cannot go on with.")
         default = from_json(OfflineConfig, saved, learner=LEARNERS[saved["algo"]][1])
     else:
         default = OfflineConfig(algo=found.algo, learner=LEARNERS[found.algo][1]())
@@ -125,16 +129,22 @@ def parse(argv: Sequence[str]) -> OfflineConfig:
     return config
 
 
-def worlds_of(recorded: dict[str, Any], env: EnvConfig) -> EnvConfig:
+def worlds_of(of_data: Any, env: EnvConfig, algo: str) -> EnvConfig:
     """Returns the worlds to play in: those of --env, or those that were recorded; options of the command line override.
 
+    Args:
+        of_data: the `scml_marl_env` config that the data was recorded in.
+        env: of the command line.
+        algo: a Decision Transformer also reads rewards, which must then be those of the data.
+
     Raises:
-        ValueError: if an observation or an action means something else there than in the data.
+        ValueError: if an observation, an action or, where it matters, a reward means something else there than in the
+            data.
     """
     from scml_marl_env.registry import config_of
     from scml_marl_env.vector import describe as described
 
-    given = options_of(env.env_options)
+    recorded, given = described(of_data), options_of(env.env_options)
     if not env.env:
         env_id = f"{recorded['track']}-{recorded['year']}"
         usual = described(config_of(env_id))
@@ -143,8 +153,10 @@ def worlds_of(recorded: dict[str, Any], env: EnvConfig) -> EnvConfig:
         env = dataclasses.replace(env, env=env_id, env_options=(*options, *env.env_options))
     if ":" in env.env:
         raise ValueError(f"The data is of scml_marl_env; {env.env} is no id of it.")
-    now = described(config_of(env.env, **options_of(env.env_options)))
-    wrong = {name: (recorded[name], now[name]) for name in MEANING if recorded[name] != now[name]}
+    worlds = config_of(env.env, **options_of(env.env_options))
+    meaning = MEANING + (REWARD if algo == "dt" else ())
+    recorded, now = ({**described(config), "slots": config.n_slots} for config in (of_data, worlds))
+    wrong = {name: (recorded[name], now[name]) for name in meaning if recorded[name] != now[name]}
     if wrong:
         texts = "; ".join(f"{name} is {a!r} in the data, {b!r} in {env.env}" for name, (a, b) in wrong.items())
         raise ValueError(f"The data does not fit the worlds: {texts}. Set them with --env and --env-options.")

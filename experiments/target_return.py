@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     if not isinstance(policy, DecisionTransformerPolicy):
         raise SystemExit(f"{folder} holds no Decision Transformer, and other policies have no target.")
     worlds = trained_in(policy)
-    worlds = dataclasses.replace(worlds, env_options=worlds.env_options + config.env_options)
+    options = worlds.env_options + config.env_options
+    worlds = dataclasses.replace(worlds, env_options=options, eval_bank_worlds=0)  # a bank's worlds would repeat
     env = make_env(worlds, config.world_seed, min(worlds.eval_worlds or 64, config.episodes), evaluates=True)
     checkpoint.check_columns(policy.observation_names, env.observation_names, folder)
     rows = [row for target in config.returns or config.quantiles for row in play(policy, env, config, target)]

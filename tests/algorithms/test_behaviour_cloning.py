@@ -64,14 +64,6 @@ def test_forbidden_labels_are_never_learnt_and_are_counted():
     assert all(len(bc.rows[split]) + bc.dropped[split] == n[split] for split in n)
 
 
-def test_other_labels_leave_the_inputs_as_they_were():
-    one, other = record(), record()
-    other.action = np.random.default_rng(1).permutation(other.action)
-    for a, b in zip(*(offline.pools(data, np.arange(100), None) for data in (one, other)), strict=True):
-        assert torch.equal(a.observation, b.observation) and torch.equal(a.bounds, b.bounds)
-        assert not torch.equal(a.action, b.action)
-
-
 @pytest.mark.parametrize("sees", ["state", "observation"])
 def test_the_critic_learns_the_discounted_returns(sees):
     data = record(n_episodes=120)
@@ -117,6 +109,27 @@ def test_a_run_logs_keeps_the_best_pass_and_resumes_to_the_same(tmp_path):
     rows = data.observation[:50], data.bounds[:50]
     mine = [p.act(*rows, np.random.default_rng(0)).tolist() for p in (policy, bc.policy())]
     assert mine[0] == mine[1] and policy.config["algorithm"] == "BC" and policy.config["about"] == {"note": "test"}
+
+
+@pytest.mark.parametrize("killed_in", ["last", "update_0000002"])
+def test_a_run_that_is_killed_while_it_saves_goes_on_to_the_same(tmp_path, monkeypatch, killed_in):
+    data, save = record(n_episodes=24), checkpoint.save
+    _, summary = run(tmp_path / "whole", data, epochs=3)
+
+    def dies(folder, *rest):
+        if folder.name == killed_in and (folder.parent / "last").exists():
+            folder.with_name(folder.name + ".partial").mkdir()
+            raise KeyboardInterrupt
+        save(folder, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", data, epochs=3)
+    assert checkpoint.newest(tmp_path / "killed").name == "update_000000" + "12"[killed_in == "last"]
+    monkeypatch.setattr(checkpoint, "save", save)
+    _, again = run(tmp_path / "killed", data, epochs=3, resume=True)
+    assert {k: v for k, v in summary.items() if k != "seconds"} == {k: v for k, v in again.items() if k != "seconds"}
+    assert sorted(path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()) == ["last", "update_0000003"]
 
 
 def test_training_stops_when_validation_gets_no_better(tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 """The Decision Transformer learns what depends on returns and on the past, and keeps to the masks."""
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -183,7 +186,29 @@ def test_it_plays_worlds_of_any_kind():
     for _ in range(20):
         env.step(player.act_all(env, rng))  # the world asserts that every offer is within its cap
         player.receive(env)
-    assert len(env.episodes) == 12 and all(episode["target"] for episode in env.episodes)
+    assert len(env.episodes) == 12 and all(math.isfinite(x) for episode in env.episodes for x in episode["target"])
+
+
+def test_an_episode_tells_the_targets_of_teams_that_ended_before_it():
+    data = record()
+    learner = learner_of(data, "thread", {"train": np.arange(8), "validation": np.arange(8, 12)})
+    env = SimpleNamespace(
+        n_worlds=1, n_teams=2, n_agents=2, active=np.ones((1, 2), bool), observation=data.observation[None, :2],
+        bounds=data.bounds[None, :2], executed=np.ones((1, 2), int), reward=np.zeros((1, 2)), elapsed=np.ones((1, 2)),
+        terminated=np.array([[True, False]]), truncated=np.zeros((1, 2), bool), episodes=[],
+    )  # fmt: skip
+    player, rng = learner.policy().aiming(0.7).player(env), np.random.default_rng(0)
+    player.act_all(env, rng)
+    player.receive(env)  # the first team is bankrupt
+    env.active[0, 0], env.terminated[:] = False, [[False, True]]
+    env.episodes.append({"world": 0, "return": [0.0, 0.0]})
+    player.act_all(env, rng)
+    player.receive(env)
+    assert env.episodes[0]["target"] == [0.7, 0.7]
+    env.active[:], env.episodes[:] = [[False, True]], [{"world": 0, "return": [0.0, 0.0]}]
+    player.act_all(env, rng)  # in the next episode the first team does nothing
+    player.receive(env)
+    assert math.isnan(env.episodes[0]["target"][0]) and env.episodes[0]["target"][1] == 0.7
 
 
 class Source:

@@ -56,6 +56,10 @@ def test_episodes_are_selected_by_split_expert_and_score():
     best = offline.select(data, Selection(best_share=0.5))
     assert best["train"].tolist() == [6, 7, 8, 9] and best["validation"].tolist() == [10]  # half of each level
     assert offline.select(data, Selection(min_score=3.0))["train"].tolist() == [3, 6, 7, 8, 9]
+    data.score[6] = np.nan  # a recording that was cut short
+    assert offline.select(data, Selection(experts=("even", "even")))["train"].tolist() == [0, 2, 6, 8]
+    assert offline.select(data, Selection(best_share=0.5))["train"].tolist() == [2, 7, 8, 9]
+    assert offline.select(data, Selection(min_score=3.0))["train"].tolist() == [3, 7, 8, 9]
     with pytest.raises(ValueError, match=r"no experts \['penguin'\]"):
         offline.select(data, Selection(experts=("penguin",)))
     with pytest.raises(ValueError, match="No train episode is left of 8"):
@@ -121,12 +125,13 @@ def test_the_frequencies_are_counted_and_renormalised_under_the_mask():
     leads, prices = 1 + np.bincount(offers // 9, minlength=2), 1 + np.bincount(offers % 3, minlength=3)
     quantities = 1 + np.bincount(offers // 3 % 3, minlength=3)
 
-    bounds = torch.tensor([[0, 1, 0, 2, 0, 1, 0, 0, 5]], dtype=torch.int32)  # end, or offer
+    bounds = torch.tensor([[0, 1, 0, 2, 0, 2, 0, 0, 5]], dtype=torch.int32)  # end, or offer of one or two items
     chosen = torch.tensor([3 + (0 * 3 + 0) * 3 + 2])  # lead 0, one item, price 2
     with torch.no_grad():
         log_prob, _ = actor.evaluate(torch.randn(1, 5), actor.head.legal(bounds, chosen), chosen)
     p = counts[3] / (counts[1] + counts[3]) * leads[0] / leads.sum() * prices[2] / (prices[0] + prices[2])
-    assert log_prob.exp().item() == pytest.approx(p * 1.0, rel=1e-5) and quantities.sum() > 3  # one item at most
+    p *= quantities[0] / (quantities[0] + quantities[1])
+    assert log_prob.exp().item() == pytest.approx(p, rel=1e-5)
     mask = torch.tensor([[False, True, False, True]])
     both = masked_log_softmax(actor.head.operation.bias[None], mask).exp()[0]
     assert both[1].item() == pytest.approx(counts[1] / (counts[1] + counts[3]), rel=1e-5)

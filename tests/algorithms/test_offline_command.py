@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,22 +87,37 @@ def test_cloning_from_the_command_line_and_training_on_from_it(folder, tmp_path,
         run.main([*train, "--actor-hidden", "5", "--out", str(tmp_path / "no")])
     with pytest.raises(SystemExit, match="holds no checkpoint"):
         run.main([*train, "--init", str(tmp_path)])
+    at = train.index("--init")
+    assert run.main([*train[:at], *train[at + 2 :], "--out", str(tmp_path / "fresh")]) == 0
+    with pytest.raises(SystemExit, match="did not start from a checkpoint"):
+        run.main(["--resume", str(tmp_path / "fresh"), "--init", str(out)])
+    with pytest.raises(SystemExit, match="is a run of bc, which dt cannot go on with"):
+        run.main(["--resume", str(out), "--algo", "dt"])
     with pytest.raises(SystemExit, match="--init CHECKPOINT"):
         run.parse(["--env", "oneshot-mini", "--init-kl", "1"])
 
 
 def test_worlds_in_which_the_data_means_something_else_are_refused(folder, tmp_path):
-    config = Dataset(folder).manifest["config"]
+    config = Dataset(folder).config
     fitting = ('observation=["thread", "broadcast"]',)
-    assert run_offline.worlds_of(config, EnvConfig(env="oneshot-mini", env_options=fitting)).env == "oneshot-mini"
+    assert run_offline.worlds_of(config, EnvConfig(env="oneshot-mini", env_options=fitting), "dt").env == "oneshot-mini"
+    otherwise = EnvConfig(env="oneshot-mini", env_options=(*fitting, "reward=potential"))
+    assert run_offline.worlds_of(config, otherwise, "bc") == otherwise
+    with pytest.raises(ValueError, match="reward is 'profit' in the data, 'potential'"):
+        run_offline.worlds_of(config, otherwise, "dt")
+    shaped = replace(config, reward="potential", discount=0.9, slots=5)
+    assert {"slots=5", 'reward="potential"', "discount=0.9"} <= set(
+        run_offline.worlds_of(shaped, EnvConfig(env=""), "dt").env_options
+    )
     for env, options, words in (
+        ("oneshot-mini", (*fitting, "slots=7"), "slots is 2 in the data, 7"),
         ("oneshot-mini", (), "observation is .* in the data, .*history.* in oneshot-mini"),
         ("oneshot-mini", (*fitting, "shield=covered"), "shield is 'feasible' in the data, 'covered'"),
         ("std-mini", fitting, "track is 'oneshot' in the data"),
         ("mpe2:simple_spread_v3", (), "no id"),
     ):
         with pytest.raises(ValueError, match=words):
-            run_offline.worlds_of(config, EnvConfig(env=env, env_options=options))
+            run_offline.worlds_of(config, EnvConfig(env=env, env_options=options), "bc")
     for flags, words in (
         (["--data", str(tmp_path)], "is no dataset"),
         ([], "--data FOLDER"),

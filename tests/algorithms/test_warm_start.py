@@ -33,7 +33,7 @@ class FiveColumns(GridWorld):
     n_columns, n_state = 5, 4
 
 
-def clone(folder, sees="state", normalise=False, gamma=0.99, critic_hidden=(16,)):
+def clone(folder, sees="state", normalise=False, gamma=0.99, critic_hidden=(16,), env_options=None):
     """A checkpoint of a policy that has learnt a little."""
     data = record()
     config = BCConfig(
@@ -50,7 +50,7 @@ def clone(folder, sees="state", normalise=False, gamma=0.99, critic_hidden=(16,)
         for parameter in bc.actor.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     env = FiveColumns(n_worlds=1)
-    source = Source(env.action_grid, [], env.observation_names, {})
+    source = Source(env.action_grid, [], env.observation_names, env_options or {})
     checkpoint.save(folder, bc, source, {"update": 1}, {})
     return bc
 
@@ -97,12 +97,15 @@ def test_the_first_actions_are_those_of_the_clone(tmp_path, learner_class, sees,
         ({"sees": "observation"}, "reads observation, not state"),
         ({"gamma": 0.9}, "gamma 0.9, not 0.99"),
         ({"critic_hidden": (3,)}, "another size"),
+        ({"env_options": {"reward": "potential"}}, "potential"),
+        ({"normalise_value": False}, "normalise_value"),
     ],
 )
 def test_a_critic_that_does_not_fit_is_not_taken(tmp_path, change, words):
+    config = replace(CONFIG, normalise_value=change.pop("normalise_value", True))
     clone(tmp_path / "clone", **change)
     env = FiveColumns(n_worlds=2)
-    learner, fresh = (MAPPO(Shapes.of(env), CONFIG, seed=5) for _ in range(2))
+    learner, fresh = (MAPPO(Shapes.of(env), config, seed=5) for _ in range(2))
     assert words in start_from(learner, env, tmp_path / "clone")
     assert torch.equal(weights_of(learner.critic), weights_of(fresh.critic))
     assert not torch.equal(weights_of(learner.actor), weights_of(fresh.actor))

@@ -14,6 +14,7 @@ import pytest
 
 from scml_marl_env.data.collect import FIRST_SEED, Collection, Job, collect, record
 from scml_marl_env.data.log import LogReader
+from scml_marl_env.data.strip import strip
 from scml_marl_env.layout import Layout
 from scml_marl_env.registry import config_of
 from scml_marl_env.tournament.backends import backend
@@ -142,6 +143,13 @@ def test_a_label_reaches_no_feature_of_its_own_window(tmp_path):
     a, b = seen[0][changed], seen[1][changed]
     assert [a[name] for name in ("day", "round", "thread")] == [b[name] for name in ("day", "round", "thread")]
     assert not all(equal)  # and it does reach the windows that follow
+
+    logs = [sorted((tmp_path / name).rglob("*.jsonl"))[0] for name in ("plain", "other")]
+    (one, _), (two, _) = (strip(path) for path in logs)
+    n = [a != b for a, b in zip(one["action"], two["action"], strict=False)].index(True)
+    step = int(np.searchsorted(np.cumsum(one["answers"]), n, side="right"))
+    assert n > 5 and all(np.array_equal(one[name][: n + 1], two[name][: n + 1]) for name in ("observation", "bounds"))
+    assert np.array_equal(one["state"][: step + 1], two["state"][: step + 1])
 
 
 def _same_arrays(log_a, a, log_b, b):

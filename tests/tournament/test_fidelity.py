@@ -26,6 +26,14 @@ def records():
     return [*found, world(4, 0, "expert", {0: 9.0}), failed(4, 1, "timeout: 60 s", "clone")]
 
 
+def test_single_decisions_of_a_policy_with_a_memory_are_not_judged(tmp_path, monkeypatch):
+    folder, data = save_checkpoint(tmp_path / "clone", "std-mini"), tmp_path / "data"
+    made_dataset(data, config_of("std-mini"), seeds=range(2))
+    monkeypatch.setattr(fidelity, "load_policy", lambda path: (object(), path))
+    with pytest.raises(SystemExit, match=r"answers from memory.* leave out --data"):
+        fidelity.main(["prudent", str(folder), "--data", str(data), "--worlds", "0", "--out", str(tmp_path / "out")])
+
+
 def test_the_ratio_is_one_of_means_over_the_seats_that_all_played():
     found = worth(records(), "expert", "clone", "nothing")
     assert list(found) == ["all", "first", "last"]
