@@ -2,8 +2,9 @@
 
 An expert is a name (an agent of scml_marl_env.opponents or a competition agent), the import path of an agent class, or
 the folder of a checkpoint. Every expert plays the same worlds in the same seats, watched by a recorder that changes
-nothing of what it does. A world of std-2025 has some 6,000 decisions of an expert and takes 20 seconds of a core:
-1,000,000 decisions are about 80 worlds of two experts, 35 minutes of two cores and 1.3 GB.
+nothing of what it does. A world of std-2025 has some 2,500 decisions of an expert such as penguin, 6,000 of one that
+talks as long as prudent, and takes 10 to 20 seconds of a core: 1,000,000 decisions are about 200 worlds of penguin and
+as0, or 40 of random, sync-random, greedy and prudent. A decision takes 1.3 to 1.7 kB.
 
 Interrupt it at any time: the same command goes on, and makes the same dataset byte for byte. It is the folder `--out`;
 while it is being collected, the logs of the finished worlds are in `--out`.logs, about 0.5 kB for each decision. They
@@ -34,7 +35,8 @@ class CollectConfig:
     experts: str
     """names, import paths or folders of checkpoints, with commas between; "label=expert" gives one a name"""
     worlds: int
-    """world seeds; each is played once by every expert"""
+    """world seeds; each is played once by every expert. More than a finished dataset holds: all are played again, but
+    for those whose logs were kept"""
     out: Path = Path("runs/data")
     """folder of the dataset"""
     env: str = "std-2025"
@@ -81,16 +83,24 @@ def main(argv: list[str] | None = None) -> int:
             )
     except (ValueError, TypeError, ModuleNotFoundError) as error:
         raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted; the same command goes on.") from None
     for played in failed:
-        console.print(f"failed: world {played.job.world_seed}, expert {played.job.expert}: {played.error}")
+        expert = collection.experts[played.job.expert].name
+        console.print(f"failed: world {played.job.world_seed}, expert {expert}: {played.error}", markup=False)
     if failed:
         console.print(
             f"The same command plays them again: {shlex.join(['python', 'experiments/collect.py', *arguments])}"
         )
-    if data is not None:
-        console.print(card_table(data.manifest["card"]))
-        size, seconds = sum(path.stat().st_size for path in config.out.iterdir()), time.perf_counter() - start
-        console.print(f"{config.out}: {data.n_decisions} decisions, {size / 1e6:.0f} MB, {seconds:.0f} seconds")
+    if data is None:
+        console.print("No world gave a single decision, so there is no dataset.")
+        return 1
+    for expert, n in data.manifest["about"]["exceptions"].items():
+        if n:
+            console.print(f"{expert} raised {n} exceptions, each in place of an answer.", style="red", markup=False)
+    console.print(card_table(data.manifest["card"]))
+    size, seconds = sum(path.stat().st_size for path in config.out.iterdir()), time.perf_counter() - start
+    console.print(f"{config.out}: {data.n_decisions} decisions, {size / 1e6:.0f} MB, {seconds:.0f} seconds")
     return 1 if failed else 0
 
 

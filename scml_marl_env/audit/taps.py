@@ -70,6 +70,9 @@ class Tap:
         """The agent has decided its answers; returns those to use."""
         return responses
 
+    def raised(self) -> None:
+        """The agent raised when it was to answer, which ends the negotiation."""
+
     def sends(self, negotiator: Any, state: Any, response: Any) -> Any:
         """A negotiator answers the mechanism; returns the answer to give it."""
         return response
@@ -207,7 +210,12 @@ def _listen(negotiator: Any, tap: Tap) -> None:
 def _heard(negotiator: Any) -> type:
     class Heard(negotiator):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            response = super().__call__(*args, **kwargs)
+            try:
+                response = super().__call__(*args, **kwargs)
+            except Exception:
+                for tap in self.__dict__["_taps"]:
+                    tap.raised()
+                raise
             state = kwargs["state"] if "state" in kwargs else args[0]
             for tap in self.__dict__["_taps"]:
                 response = tap.sends(self, state, response)

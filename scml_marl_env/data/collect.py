@@ -29,7 +29,7 @@ from scml_marl_env.tournament.prices import fractional_prices
 from scml_marl_env.world.seats import check_seats, seated
 
 FIRST_SEED = 20_000_000
-"""World seeds begin here, away from those of training, of evaluation and of tournaments."""
+"""World seeds begin here, away from those of the banks for training and evaluation, and of tournaments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +91,14 @@ class Job(NamedTuple):
 
 
 class Played(NamedTuple):
-    """A world that has been played, or could not be: `error` is None, or what went wrong."""
+    """A world that has been played, or could not be: `error` is None, or what went wrong.
+
+    `exceptions` counts those that the expert raised into the world, which goes on without its answer.
+    """
 
     job: Job
     decisions: int
+    exceptions: int
     error: str | None
 
 
@@ -109,11 +113,12 @@ def collect(
 ) -> tuple[Dataset | None, list[Played]]:
     """Plays what is not yet played, and makes the dataset.
 
-    Worlds that fail are left out, and played again by the next call; their logs are then kept.
+    Worlds that fail are left out, and played again by the next call; their logs are then kept. A collection that is
+    done can be made larger: without its logs all its worlds are played again.
 
     Args:
         collection: what to record.
-        folder: of the dataset. If it holds this collection already, nothing is done.
+        folder: of the dataset. If it holds this collection already, nothing is done, and `on_world` not called.
         worlds: how many; each is played once by every expert.
         backend: where to play.
         time_limit: seconds for one world.
@@ -121,39 +126,66 @@ def collect(
         on_world: told of every world that is there, those that were played by earlier calls first.
 
     Returns:
-        The dataset, None if no world could be played, and the worlds that failed.
+        The dataset, None if no world could be played or no window was seen in any, and the worlds that failed.
 
     Raises:
-        ValueError: if the folder holds something else.
+        ValueError: if the folder holds something else, or more worlds than are asked for.
     """
-    about = {"collection": collection.to_json(), "worlds": worlds}
+    about: dict[str, Any] = {"collection": collection.to_json(), "worlds": worlds}
     if folder.exists():
         data = Dataset(folder)
-        if data.manifest["about"] == about | {"failed": []}:
-            return data, []
-        if data.manifest["about"].get("collection") != about["collection"]:
+        held = data.manifest["about"]
+        if held.get("collection") != about["collection"]:
             raise ValueError(f"{folder} holds another collection; choose another folder.")
+        if held["worlds"] > worlds:
+            raise ValueError(f"{folder} holds {held['worlds']} worlds, more than {worlds}: choose another folder.")
+        if held["worlds"] == worlds and not held["failed"]:
+            return data, []
     logs = folder.with_name(folder.name + ".logs")
+    shutil.rmtree(_trash(logs), ignore_errors=True)
     _check_same(collection, logs)
     jobs = [Job(collection.first_seed + i, j) for i in range(worlds) for j in range(len(collection.experts))]
     failed = _play(collection, logs, jobs, backend, time_limit, on_world or (lambda played: None))
-    there = [job for job in jobs if (logs / job.name).is_dir()]
-    if not there:
-        return None, failed
     about["failed"] = [[played.job.name, str(played.error).splitlines()[-1]] for played in failed]
-    with DatasetWriter(folder, collection.config(), [each.name for each in collection.experts], about) as writer:
-        for job in there:
-            for path in sorted((logs / job.name).glob("*.jsonl")):
-                episode = strip(path)
-                if episode is not None:  # bankrupt before its first window
-                    writer.episode(episode[0], world_seed=job.world_seed, expert=job.expert, **episode[1])
+    names = [each.name for each in collection.experts]
+    there = [job for job in jobs if (logs / job.name).is_dir()]
+    exceptions = dict.fromkeys(names, 0)
+    for job in there:
+        exceptions[names[job.expert]] += _played(logs, job).exceptions
+    about["exceptions"] = exceptions
+    writer = DatasetWriter(folder, collection.config(), names, about)
+    try:
+        n_episodes = sum(_write(writer, job, logs) for job in there)
+    except BaseException:
+        writer.abandon()
+        raise
+    if n_episodes == 0:
+        writer.abandon()
+        return None, failed
+    writer.close()
     if not keep_logs and not failed:
-        shutil.rmtree(logs)
+        logs.rename(_trash(logs))  # at once: half of the logs would look like fewer worlds
+        shutil.rmtree(_trash(logs))
     return Dataset(folder), failed
 
 
-def record(collection: Collection, logs: Path, job: Job) -> int:
-    """Plays a world and writes its folder of logs; returns the decisions in it. Call it in a process of its own."""
+def _write(writer: DatasetWriter, job: Job, logs: Path) -> int:
+    """Appends the episodes of a world; returns how many."""
+    n = 0
+    for path in sorted((logs / job.name).glob("*.jsonl")):
+        episode = strip(path)
+        if episode is not None:  # bankrupt before its first window
+            writer.episode(episode[0], world_seed=job.world_seed, expert=job.expert, **episode[1])
+            n += 1
+    return n
+
+
+def _trash(logs: Path) -> Path:
+    return logs.with_name(logs.name + ".deleted")
+
+
+def record(collection: Collection, logs: Path, job: Job) -> None:
+    """Plays a world and writes its folder of logs. Call it in a process of its own."""
     partial = logs / f"{job.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -165,7 +197,6 @@ def record(collection: Collection, logs: Path, job: Job) -> int:
     for index in made.chosen:
         made.agent(index).end_recording()
     partial.rename(logs / job.name)
-    return sum(made.agent(index).recorder_tap.log.n_decisions for index in made.chosen)
 
 
 def _play(
@@ -179,27 +210,28 @@ def _play(
     """Plays the jobs without a folder; returns those that failed."""
     for job in jobs:
         if (logs / job.name).is_dir():
-            on_world(Played(job, _decisions(logs / job.name), None))
+            on_world(_played(logs, job))
     policies = {each.params["policy"] for each in collection.experts if "policy" in each.params}
     imports = (__name__, *sorted(policy.partition(":")[0] for policy in policies))
     call, failed = functools.partial(record, collection, logs), []
     todo = [job for job in jobs if not (logs / job.name).is_dir()]
     for job, result in outcomes(call, todo, backend, time_limit, imports):
-        played = Played(job, 0, str(result)) if isinstance(result, Lost) else Played(job, result, None)
+        played = Played(job, 0, 0, str(result)) if isinstance(result, Lost) else _played(logs, job)
         if played.error is not None:
             failed.append(played)
         on_world(played)
     return sorted(failed)
 
 
-def _decisions(folder: Path) -> int:
-    """Decisions in a folder of logs, by the last line of each."""
-    count = 0
-    for path in folder.glob("*.jsonl"):
+def _played(logs: Path, job: Job) -> Played:
+    """A finished world, by the last line of each of its logs."""
+    decisions = exceptions = 0
+    for path in (logs / job.name).glob("*.jsonl"):
         with open(path, "rb") as file:
             file.seek(-min(512, path.stat().st_size), 2)
-            count += json.loads(file.read().splitlines()[-1])["decisions"]
-    return count
+            end = json.loads(file.read().splitlines()[-1])
+        decisions, exceptions = decisions + end["decisions"], exceptions + end["exceptions"]
+    return Played(job, decisions, exceptions, None)
 
 
 def _check_same(collection: Collection, logs: Path) -> None:
@@ -207,7 +239,9 @@ def _check_same(collection: Collection, logs: Path) -> None:
     path, now = logs / "collection.json", collection.to_json()
     logs.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        path.write_text(json.dumps(now, indent=1))
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(now, indent=1))
+        partial.rename(path)
         return
     before = json.loads(path.read_text())
     if before != now:

@@ -183,10 +183,13 @@ class DatasetWriter:
     As a context manager it closes at the end of the block, and leaves nothing behind if the block raises.
 
     Args:
-        folder: of the dataset; one that exists is replaced by `close`.
+        folder: of the dataset; a dataset that is there is replaced by `close`.
         config: of the environment whose features are written.
         experts: names of all who may be recorded.
         about: anything else worth keeping in the manifest (JSON).
+
+    Raises:
+        ValueError: if the folder holds something else.
     """
 
     def __init__(
@@ -195,6 +198,8 @@ class DatasetWriter:
         self.folder, self.config, self.experts = Path(folder), config, list(experts)
         self._layout = Layout(config)
         self._about = dict(about or {})
+        if self.folder.exists() and not (self.folder / "manifest.json").is_file():
+            raise ValueError(f"{self.folder} is there and no dataset, so it is not replaced: choose another folder.")
         self._partial = self.folder.with_name(self.folder.name + ".partial")
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True)
@@ -254,9 +259,6 @@ class DatasetWriter:
         if n_steps == 0 or not (answers > 0).all():
             raise ValueError("An episode needs at least one step, and each of its steps at least one decision.")
         arrays = {name: np.asarray(array) for name, array in steps.items() if name != "answers"}
-        arrays["legal"] = self._layout.grid.allows(
-            np.asarray(arrays["bounds"], np.int32), np.asarray(arrays["action"], np.int64)
-        )
         about = {
             "world_seed": world_seed,
             "factory": factory,
@@ -269,11 +271,18 @@ class DatasetWriter:
         arrays["first_decision"] = self._n_decisions + np.cumsum(answers)
         arrays["first_step"] = np.array([self._n_steps + n_steps])
         arrays |= {name: np.array([value]) for name, value in about.items()}
-        if set(arrays) != set(ARRAYS):
-            raise ValueError(f"An episode has the arrays {sorted(ARRAYS)}; got {sorted(arrays)}.")
+        wanted = set(ARRAYS) - {"legal"}
+        if set(arrays) != wanted:
+            raise ValueError(f"An episode has the arrays {sorted(wanted)}; got {sorted(arrays)}.")
         expected = {"decision": n_decisions, "step": n_steps, "episode": 1}
         for name, array in arrays.items():
             self._columns[name].check(array, expected[ARRAYS[name].per])
+        for name, n in (("level", len(LEVELS)), ("expert", len(self.experts)), ("split", len(SPLITS))):
+            if not 0 <= about[name] < n:
+                raise ValueError(f"{name} is an index in 0..{n - 1}, got {about[name]}.")
+        arrays["legal"] = self._layout.grid.allows(
+            np.asarray(arrays["bounds"], np.int32), np.asarray(arrays["action"], np.int64)
+        )
         for name, array in arrays.items():
             self._columns[name].append(array)
         self._n_decisions += n_decisions
@@ -308,8 +317,11 @@ class DatasetWriter:
             "about": self._about,
         }
         (self._partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        shutil.rmtree(self.folder, ignore_errors=True)
+        old = self.folder.with_name(self.folder.name + ".old")
+        if self.folder.exists():
+            self.folder.rename(old)
         self._partial.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
 
     def abandon(self) -> None:
         """Deletes what has been written."""

@@ -99,6 +99,7 @@ SCHEMA: dict[str, dict[str, tuple[type, ...]]] = {
         "bankrupt": _FLAG,
         "windows": _INT,
         "decisions": _INT,
+        "exceptions": _INT,
     },
 }
 """Event -> field -> types of its JSON value."""

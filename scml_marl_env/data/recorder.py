@@ -49,8 +49,12 @@ class Recorder(DecisionTap):
         self._log: Log | None = None
         self._rewards: RewardBook | None = None
         self._was_bankrupt = False
+        self._n_raised = 0
         super().__init__(agent, n_slots=layout.n_slots, n_history=config.history)
         self._begin(folder)
+
+    def raised(self) -> None:
+        self._n_raised += 1
 
     @quietly
     def start_day(self) -> None:
@@ -181,9 +185,10 @@ class Recorder(DecisionTap):
             self._settle()
         self._reward(balance, day, True, truncated)
         score = float(world.scores()[me])
+        exceptions = int(world.n_total_agent_exceptions[me]) + self._n_raised
         log.write(
             "world_end", day=day, score=score, balance=balance, bankrupt=bool(world.is_bankrupt[me]),
-            windows=log.n_windows, decisions=log.n_decisions,
+            windows=log.n_windows, decisions=log.n_decisions, exceptions=exceptions,
         )  # fmt: skip
         log.close()
 

@@ -15,6 +15,7 @@ MODES = ("free", "swap")
 PRICES = ("refuse", "accept")
 FIRST_SEED = 10_000_000
 _SEEDS = 100_000
+_N_SEEDS = 100  # of tournaments; the worlds of `data.collect` follow behind theirs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ class Tournament:
             generator puts them (anywhere, where the environment fixes the factories of a level); or
             `swap`: one fixed seat on every level, in all of which every competitor sits in turn.
         worlds: economies to play; each is played once for every competitor.
-        seed: of the tournament; no two seeds share an economy, and none is one that `experiments/run.py` trains on.
+        seed: of the tournament, 0 to 99; no two seeds share an economy, and none is of a bank that
+            `experiments/run.py` makes to train on, or recorded by `experiments/collect.py`.
         fractional_prices: `accept` gives agents that quote fractional prices the behaviour of older negmas.
     """
 
@@ -48,8 +50,8 @@ class Tournament:
             raise ValueError(f"fractional_prices must be one of {PRICES}, got {self.fractional_prices!r}.")
         if not 1 <= self.worlds <= _SEEDS:
             raise ValueError(f"worlds must be 1 to {_SEEDS}, got {self.worlds}.")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}.")
+        if not 0 <= self.seed < _N_SEEDS:
+            raise ValueError(f"seed must be 0 to {_N_SEEDS - 1}, got {self.seed}.")
         if not self.competitors:
             raise ValueError("A tournament needs at least one competitor.")
         self.config()

@@ -3,6 +3,7 @@
 import filecmp
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from scml_marl_env.data.collect import FIRST_SEED, Collection, Job, collect, record
+from scml_marl_env.data.dataset import Dataset
 from scml_marl_env.data.log import LogReader
 from scml_marl_env.data.strip import strip
 from scml_marl_env.layout import Layout
@@ -108,6 +110,40 @@ def test_a_world_whose_process_dies_is_played_again(tmp_path, monkeypatch):
     data, failed = collect(collection, tmp_path / "a", 2, backend("loky", 2), on_world=seen.append)
     assert (tmp_path / "died").exists()
     assert failed == [] and data.n_episodes == 4 and [played.error for played in seen] == [None, None]
+
+
+def test_exceptions_are_counted(in_process, tmp_path):
+    experts = ["tests.data.troublemakers:RaisesInPlay", "prudent"]
+    collection, seen = Collection.of(experts, **MINI), []
+    data, failed = collect(collection, tmp_path / "a", 1, backend("serial"), on_world=seen.append)
+    names = [expert.name for expert in collection.experts]
+    counted = data.manifest["about"]["exceptions"]
+    assert not failed and counted == {names[0]: seen[0].exceptions, names[1]: 0} and seen[0].exceptions > 3
+
+
+def test_fewer_worlds_do_not_replace_more(in_process, tmp_path):
+    collection = Collection.of(["prudent"], **MINI)
+    collect(collection, tmp_path / "a", 2, backend("serial"))
+    with pytest.raises(ValueError, match="holds 2 worlds, more than 1"):
+        collect(collection, tmp_path / "a", 1, backend("serial"))
+    assert Dataset(tmp_path / "a").n_episodes == 4
+
+
+def test_logs_whose_deletion_was_interrupted_are_not_taken_for_worlds(in_process, tmp_path, monkeypatch):
+    collection, really = Collection.of(["prudent"], **MINI), shutil.rmtree
+
+    def dies(path, *rest, **options):
+        if path.name.endswith(".deleted") and path.exists():
+            really(next(path.glob("2*")))
+            raise KeyboardInterrupt
+        really(path, *rest, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", dies)
+    with pytest.raises(KeyboardInterrupt):
+        collect(collection, tmp_path / "a", 2, backend("serial"))
+    monkeypatch.setattr(shutil, "rmtree", really)
+    data, _ = collect(collection, tmp_path / "a", 3, backend("serial"))
+    assert data.n_episodes == 6 and not list(tmp_path.glob("*.deleted")) and not (tmp_path / "a.logs").exists()
 
 
 def test_another_collection_in_the_folder_is_refused(in_process, tmp_path):

@@ -107,21 +107,35 @@ def test_a_folder_appears_complete_or_not_at_all(tmp_path):
     [
         ({"reward": np.zeros(3, np.float32)}, "reward has shape"),
         ({"action": None}, "has the arrays"),
+        ({"bounds": None}, "has the arrays"),
         ({"slot": np.full(1, 40000)}, "slot"),
         ({"answers": np.zeros(30, np.int64)}, "at least one"),
+        ({"level": 7}, "level is an index in 0..2, got 7"),
+        ({"expert": 1}, "expert is an index in 0..0, got 1"),
+        ({"expert": -1}, "expert is an index"),
+        ({"split": 9}, "split is an index"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, change, message):
     steps = made_steps(CONFIG, np.random.default_rng(1))
     about = {"world_seed": 3, "factory": 0, "level": 0, "expert": 0, "n_days": 6, "score": 1.0}
-    bad = steps | change
+    bad = steps | {name: array for name, array in change.items() if name not in ("level", "expert", "split")}
+    wrong = about | {name: change[name] for name in change if name not in bad}
     if change.get("slot") is not None:
         bad["slot"] = np.full(len(steps["slot"]), 40000)
     with DatasetWriter(tmp_path / "data", CONFIG, ["made"]) as writer:
-        with pytest.raises((ValueError, KeyError)):
-            writer.episode({name: array for name, array in bad.items() if array is not None}, **about)
+        with pytest.raises(ValueError, match=message):
+            writer.episode({name: array for name, array in bad.items() if array is not None}, **wrong)
         writer.episode(steps, **about)
-    assert Dataset(tmp_path / "data").n_steps == 30
+    data = Dataset(tmp_path / "data")
+    assert data.n_steps == 30 and data.n_episodes == data.manifest["card"]["episodes"] == 1
+
+
+def test_a_folder_that_is_no_dataset_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="is there and no dataset"):
+        DatasetWriter(tmp_path, CONFIG, ["made"])
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def played(n_worlds=3, n_steps=400, **options):

@@ -29,6 +29,15 @@ class DiesOnce(PrudentAgent):
         super().before_step()
 
 
+class RaisesInPlay(PrudentAgent):
+    """Has no answer on days that are odd."""
+
+    def counter_all(self, offers: Any, states: Any) -> Any:
+        if self.awi.current_step % 2:
+            raise ValueError("no odd days")
+        return super().counter_all(offers, states)
+
+
 class Steady(PrudentAgent):
     """Prudent."""
 

@@ -61,7 +61,8 @@ def test_tournaments_of_different_seeds_share_no_world():
     [
         ({"mode": "duel"}, "mode must be one of"),
         ({"worlds": 0}, "worlds must be"),
-        ({"seed": -1}, "seed must not be negative"),
+        ({"seed": -1}, "seed must be 0 to 99"),
+        ({"seed": 100}, "seed must be 0 to 99"),
         ({"fractional_prices": "yes"}, "fractional_prices must be one of"),
         ({"competitors": ()}, "at least one competitor"),
         ({"env": "std-2052"}, "did you mean 'std-20"),
