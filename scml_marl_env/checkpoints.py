@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from scml_marl_env.config import EnvConfig
-from scml_marl_env.policy import Policy, RowPolicy, config_of_policy, load_policy
+from scml_marl_env.layout import Layout
+from scml_marl_env.policy import Policy, answers_by_row, config_of_policy, load_policy
 
 LOADER = "algorithms.load:load"
 CLONES = Path(__file__).parent / "clones"
@@ -94,9 +95,10 @@ def check_fast(folder: Path, config: EnvConfig) -> None:
         ValueError: with what differs, or if its answers need its own earlier ones.
     """
     policy = load_checkpoint(folder)
-    if not isinstance(policy, RowPolicy):
-        raise ValueError(f"The fast engine asks single windows, which {folder} cannot answer: use engine='scml'.")
     own = config_of_policy(policy, config.track)
+    layout = Layout(own)
+    if not answers_by_row(policy, len(layout.observation_names), layout.grid.n_bounds):
+        raise ValueError(f"The fast engine asks single windows, which {folder} cannot answer: use engine='scml'.")
     differ = [("slots", own.n_slots, config.n_slots)]
     if "history" in own.observation:
         differ.append(("history", own.history, config.history))

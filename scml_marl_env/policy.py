@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -76,7 +76,26 @@ class RowPolicy(Policy, Protocol):
         """int64 (n,), as `act` draws it, but from float32 (n, N_DRAWS) `uniform` numbers of [0, 1).
 
         An answer is a function of its own rows, bit for bit, whatever other rows come with it.
+
+        Raises:
+            ValueError: if the policy cannot do so, as some of a class that in general can; already for no rows.
         """
+
+
+def answers_by_row(policy: Policy, n_columns: int, n_bounds: int) -> bool:
+    """Whether a policy, of rows with so many columns and bounds, is a `RowPolicy` that can do what it says."""
+    if not isinstance(policy, RowPolicy):
+        return False
+    nothing = (
+        np.zeros((0, n_columns), np.float32),
+        np.zeros((0, n_bounds), np.int32),
+        np.zeros((0, N_DRAWS), np.float32),
+    )
+    try:
+        policy.act_rows(*nothing)
+    except ValueError:
+        return False
+    return True
 
 
 def load_policy(policy: Any, path: Any = None) -> Policy:

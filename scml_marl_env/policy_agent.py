@@ -122,6 +122,10 @@ class PolicyAgent(WindowAgent):
         counts |= {f"fallback_{kind}": count for kind, count in self._fallbacks.items()}
         return {name: float(count) for name, count in counts.items()}
 
+    def n_fallbacks(self) -> int:
+        """Illegal answers of the policy so far."""
+        return sum(self._fallbacks.values())
+
     def _choose(self, rows: np.ndarray) -> np.ndarray:
         """int64 (K,), legal actions of the threads `rows` that wait for an answer, and wait for the others."""
         chosen = np.full(len(self._bounds), WAIT, np.int64)

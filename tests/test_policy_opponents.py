@@ -12,6 +12,7 @@ import scml_marl_env
 from scml_marl_env import checkpoints, opponents
 from scml_marl_env.array_env import ArrayEnv
 from scml_marl_env.layout import Layout
+from scml_marl_env.policy_opponent import PolicyOpponent
 from scml_marl_env.registry import config_of, fast_engine_plays
 from scml_marl_env.seat import seat_scores
 from scml_marl_env.tournament.competitors import competitors
@@ -73,6 +74,26 @@ def test_the_same_episode_on_both_engines(policies, env_id, names, options):
     config = config_of(env_id, days=12, opponents=mix, **options)
     scores = [same_episode(config, seed) for seed in range(3)]
     assert len(set(np.concatenate(scores))) > 6
+
+
+def test_policies_that_cannot_answer_row_by_row_play_on_the_real_engine_only(tmp_path):
+    folder = save_checkpoint(tmp_path / "fine", "std-mini", price_levels=70)
+    with pytest.raises(ValueError, match="cannot answer: use engine='scml'"):
+        config_of("std-mini", engine="fast", opponents=str(folder))
+    env = ArrayEnv(config_of("std-mini", days=4, opponents=str(folder)))
+    rng = np.random.default_rng(0)
+    env.reset(0)
+    while env.window is not None:
+        env.step(random_masked(env, rng))
+    assert env.statistics()["opponent_exceptions"] == 0
+    players = [agent.adapted_object for agent in env.engine.world.agents.values()]
+    windows = [player.tournament_report()["windows"] for player in players if isinstance(player, PolicyOpponent)]
+    assert len(windows) > 1 and min(windows) > 0
+    for player in players:
+        if isinstance(player, PolicyOpponent):
+            player._note("range", "of a test", 2)
+    assert env.statistics()["opponent_exceptions"] == 2 * len(windows)
+    env.close()
 
 
 def test_the_world_goes_on_when_a_policy_is_bankrupt(policies):

@@ -18,6 +18,7 @@ from scml_marl_env.awi_view import AwiView
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.features import LIMIT
 from scml_marl_env.layers.l1_shield import attribute_shortfall
+from scml_marl_env.policy_opponent import PolicyOpponent
 from scml_marl_env.view import FactoryView, empty_view
 from scml_marl_env.world.draw import WorldDraw, draw
 from scml_marl_env.world.engine import Answer, Bankrupt, DayResult, Event, Over, Window
@@ -172,10 +173,15 @@ class ScmlEngine:
         np.clip(out, -LIMIT, LIMIT, out=out)
 
     def n_exceptions(self) -> int:
-        """Exceptions inside opponents so far. SCML's rule breaks the negotiation, or skips the call, and plays on."""
+        """Exceptions inside opponents so far. SCML's rule breaks the negotiation, or skips the call, and plays on.
+
+        What a policy could not answer counts as well, though its agent has an answer in place of it.
+        """
         if self.world is None:
             return 0
-        return sum(self.world.n_total_agent_exceptions.values()) + self.world.n_failed_negotiations
+        players = [agent.adapted_object for agent in self.world.agents.values()]
+        replaced = sum(player.n_fallbacks() for player in players if isinstance(player, PolicyOpponent))
+        return sum(self.world.n_total_agent_exceptions.values()) + self.world.n_failed_negotiations + replaced
 
     def scores(self) -> dict[str, float]:
         """SCML's score of every factory: balance over initial balance."""
