@@ -82,17 +82,13 @@ class RowPolicy(Policy, Protocol):
         """
 
 
-def answers_by_row(policy: Policy, n_columns: int, n_bounds: int) -> bool:
+def answers_by_row(policy: Policy, n_columns: int, n_bounds: int) -> TypeGuard[RowPolicy]:
     """Whether a policy, of rows with so many columns and bounds, is a `RowPolicy` that can do what it says."""
     if not isinstance(policy, RowPolicy):
         return False
-    nothing = (
-        np.zeros((0, n_columns), np.float32),
-        np.zeros((0, n_bounds), np.int32),
-        np.zeros((0, N_DRAWS), np.float32),
-    )
+    observation, bounds = np.zeros((0, n_columns), np.float32), np.zeros((0, n_bounds), np.int32)
     try:
-        policy.act_rows(*nothing)
+        policy.act_rows(observation, bounds, np.zeros((0, N_DRAWS), np.float32))
     except ValueError:
         return False
     return True

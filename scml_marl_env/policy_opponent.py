@@ -24,12 +24,13 @@ class PolicyOpponent(PolicyAgent):
 
     def open_book(self) -> AwiView:
         book = super().open_book()
-        self._by_row = answers_by_row(self.policy, self._observation.shape[1], self._bounds.shape[1])
+        policy, widths = self.policy, (self._observation.shape[1], self._bounds.shape[1])
+        self._row_policy = policy if answers_by_row(policy, *widths) else None
         return book
 
     def _ask(self, observation: np.ndarray, bounds: np.ndarray) -> Any:
-        if not self._by_row:
+        if self._row_policy is None:
             return super()._ask(observation, bounds)
         uniform = np.empty((len(bounds), N_DRAWS), np.float32)
         fill(self._stream, 0, uniform)
-        return self.policy.act_rows(observation, bounds, uniform)
+        return self._row_policy.act_rows(observation, bounds, uniform)
