@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 WAIT, END, ACCEPT, OFFER = 0, 1, 2, 3
+OPERATION_NAMES = ("wait", "end", "accept", "offer")
 
 # Columns of the compact bounds of a thread; `quantity`, `budget` and `today` follow the scalars.
 CAN_WAIT, CAN_END, CAN_ACCEPT = 0, 1, 2

@@ -227,6 +227,14 @@ def test_what_cannot_be_played_is_refused_with_what_would_be_right(policies, opt
         assert not fast_engine_plays("std-mini", **{name: x for name, x in options.items() if name != "engine"})
 
 
+@pytest.mark.parametrize(("env_id", "n"), [("std-2025", 2), ("oneshot-2025", 2)])
+def test_the_clones_of_the_package_play(env_id, n):
+    assert len(checkpoints.clones(env_id.partition("-")[0])) == n
+    config = config_of(env_id, days=6, opponents="champions-cloned")
+    config_of(env_id, days=6, opponents="champions-cloned", engine="fast")  # is not refused
+    assert len(set(same_episode(config, 0))) > n
+
+
 def test_clones_are_a_pool_opponents_and_competitors(policies, monkeypatch, tmp_path):
     (tmp_path / "std").mkdir()
     for expert, policy in (("penguin", "std"), ("ax", "std-own")):

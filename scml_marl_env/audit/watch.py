@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scml_marl_env.actions import ACCEPT, OFFER
+from scml_marl_env.actions import ACCEPT, OPERATION_NAMES
 from scml_marl_env.audit.decisions import Asked, DecisionTap, quietly
 from scml_marl_env.audit.taps import Spoken, tapped
 from scml_marl_env.layers.l1_shield import (
@@ -36,7 +36,6 @@ SHARED = ("windows", "sell_accepts", "sell_offers", "buy_accepts", "buy_offers",
 """Counts that are the same in each grade; those of a grade are named "feasible_u1_sell_accepts" and so on."""
 EXAMPLES_EACH = 2
 """Examples that are kept of each grade, kind and cause, for each factory."""
-_OPERATIONS = {ACCEPT: "accept", OFFER: "offer"}
 
 
 class Watch(DecisionTap):
@@ -152,7 +151,7 @@ class Watch(DecisionTap):
 
     def _told(self, k: int) -> dict[str, Any]:
         view, answers = self._known, self._answers
-        told = {"round": int(view.round[0, k]), "operation": _OPERATIONS[int(answers.operation[k])]}
+        told = {"round": int(view.round[0, k]), "operation": OPERATION_NAMES[answers.operation[k]]}
         if answers.operation[k] == ACCEPT:
             return told | _contract(view, "offer", k) | self._partner(k)
         offer = {name: int(getattr(answers, name)[k]) for name in ("quantity", "lead", "price")}

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from scml_marl_env.actions import ACCEPT, END, OFFER, ActionGrid
+from scml_marl_env.actions import ACCEPT, END, OFFER, OPERATION_NAMES, ActionGrid
 from scml_marl_env.config import LEVEL_NAMES as LEVELS
 from scml_marl_env.data.rollouts import raw_of
 
 ALL = "all"
 SPLITS = ("train", "validation", "test")
-_OPERATIONS = {END: "end", ACCEPT: "accept", OFFER: "offer"}
+_ANSWERS = {operation: OPERATION_NAMES[operation] for operation in (END, ACCEPT, OFFER)}
 
 
 class Card:
@@ -83,7 +83,7 @@ class Card:
         action, raw = np.asarray(arrays["action"]), np.asarray(arrays["raw"])
         operation, illegal = np.minimum(action, OFFER), ~arrays["legal"]
         counts: Counter[Any] = Counter(decisions=len(action))
-        for value, name in _OPERATIONS.items():
+        for value, name in _ANSWERS.items():
             counts[name] += int((operation == value).sum())
             counts["outside", name] += int(illegal[operation == value].sum())
         counts["invalid"] += int(((operation == END) & (raw[:, 0] == OFFER)).sum())
@@ -106,7 +106,7 @@ class _Group:
 
     def to_json(self) -> dict[str, Any]:
         counts, n, n_offers = self.counts, self.counts["decisions"], self.counts["offer"]
-        names = list(_OPERATIONS.values())
+        names = list(_ANSWERS.values())
         outside = {name: _share(counts["outside", name], counts[name]) for name in names}
         leads = sorted(key[1] for key in counts if isinstance(key, tuple) and key[0] == "lead")
         changes = ("quantity_changed", "price_changed", "quantity_change", "price_change")

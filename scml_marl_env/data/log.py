@@ -1,4 +1,4 @@
-"""Logs, schema `traj/1`: everything that happened to one factory in one world, as it happened.
+"""Logs, schema `traj/2`: everything that happened to one factory in one world, as it happened.
 
 A log is NAME.jsonl, one event a line, and NAME.0000.npz, NAME.0001.npz, ... beside it with the arrays of the windows.
 It begins with `world_start`, whose fields hold for every line, and ends with `world_end`; one that was cut short ends
@@ -19,7 +19,7 @@ import numpy as np
 
 from scml_marl_env.view import FactoryView
 
-SCHEMA_NAME = "traj/1"
+SCHEMA_NAME = "traj/2"
 CHUNK = 1024
 """Decisions whose arrays and lines are held in memory before they are written."""
 

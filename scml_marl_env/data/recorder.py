@@ -4,8 +4,9 @@
     path = agent.end_recording()                              # of an agent of that class, after the run
 
 Each agent of the class writes a log of its own (`data.log`). A window is what a sync agent decides at once, and one
-thread for any other agent; features, bounds and state are those that `open_window` would show a policy there, written
-before the agent is asked. Answers are what is really sent, put on the action grid by `nearest`.
+thread for any other agent; features, bounds and state are those that `open_window` would show a policy there. A sync
+agent's are written before it is asked; those of any other when it has answered, and its earlier answers of the round
+are then pending offers, which no policy of ours sees. Answers are what is really sent, put on the grid by `nearest`.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scml_marl_env.actions import ACCEPT, END, N_PRICES, OFFER, ActionGrid
+from scml_marl_env.actions import N_PRICES, OFFER, OPERATION_NAMES, ActionGrid
 from scml_marl_env.audit.decisions import Asked, DecisionTap, quietly
 from scml_marl_env.audit.taps import Spoken, tapped
 from scml_marl_env.config import EnvConfig, level_name
@@ -27,7 +28,6 @@ from scml_marl_env.vector import describe
 from scml_marl_env.windows import open_window
 from scml_marl_env.world.official import settled
 
-OPERATIONS = {END: "end", ACCEPT: "accept", OFFER: "offer"}
 _RATES = ("storage_rate", "disposal_rate", "shortfall_rate")
 _BOOKS = ("exogenous_in", "exogenous_in_cost", "exogenous_out", "exogenous_out_revenue")
 _PAIRS = ("trading_price", "price_low", "price_high", "signed_in", "signed_out", "signed_cost", "signed_revenue")
@@ -111,7 +111,7 @@ class Recorder(DecisionTap):
             "decision",
             **where,
             **self._thread(k),
-            op=OPERATIONS[raw[0]],
+            op=OPERATION_NAMES[raw[0]],
             valid=said.valid,
             quantity=raw[1],
             delta=raw[2],

@@ -42,7 +42,8 @@ class Piece(NamedTuple):
         steps: arrays by name.
         world, team: of the rollout.
         start: first step of it in the rollout.
-        total: sum of its rewards; if the episode is whole and its reward the profit, SCML's score minus 1.
+        total: sum of its rewards; if the episode is whole, not ended by bankruptcy, and its reward the profit, SCML's
+            score minus 1.
     """
 
     steps: dict[str, np.ndarray]
@@ -53,7 +54,11 @@ class Piece(NamedTuple):
 
 
 def rollout_of(steps: Mapping[str, np.ndarray], n_slots: int) -> Rollout:
-    """The rollout of an episode (`Dataset.episode`) with at least `n_slots` slots."""
+    """The rollout of an episode (`Dataset.episode`) with at least `n_slots` slots.
+
+    What was to be seen behind a truncated episode is not in a dataset: its `cuts` hold zeros, from which no critic can
+    bootstrap. `algorithms.offline.returns_to_go` takes 0 there.
+    """
     answers, slot = np.asarray(steps["answers"]), np.asarray(steps["slot"])
     n, k = len(answers), max(n_slots, int(slot.max(initial=0)) + 1)
     at = np.repeat(np.arange(n), answers), 0, slot

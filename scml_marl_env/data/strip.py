@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from scml_marl_env.actions import ACCEPT, END, OFFER
+from scml_marl_env.actions import OPERATION_NAMES
 from scml_marl_env.data.dataset import LEVELS
 from scml_marl_env.data.log import LogReader
-
-_OPERATIONS = {"end": END, "accept": ACCEPT, "offer": OFFER}
 
 
 def strip(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
@@ -56,7 +54,7 @@ def strip(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     ended = rewards[-1]["terminated"] or rewards[-1]["truncated"]
     truncated = _column(rewards, "truncated", bool)
     truncated[-1] |= not ended
-    raw = [(_OPERATIONS[d["op"]], d["quantity"], d["delta"], d["price"]) for d in decisions[:rows]]
+    raw = [(OPERATION_NAMES.index(d["op"]), d["quantity"], d["delta"], d["price"]) for d in decisions[:rows]]
     slot = _column(decisions[:rows], "thread", np.int16)
     order = np.lexsort((slot, np.repeat(np.arange(n), answers[:n])))  # answers are logged in the order of sending
     steps = {

@@ -195,11 +195,12 @@ def _same_arrays(log_a, a, log_b, b):
     )
 
 
-def test_the_history_of_a_decision_ends_before_it(tmp_path):
+@pytest.mark.parametrize("expert", ["prudent", "greedy"])
+def test_the_history_of_a_decision_ends_before_it(tmp_path, expert):
     """Rebuilt from the events of the log that stand before the decision, and from nothing else."""
     options = {"days": 6, "rounds": 20, "processes": 3}
     compared = copies = countered = 0
-    for log in rows_of(options, tmp_path, "prudent").values():
+    for log in rows_of(options, tmp_path, expert).values():
         columns = _history_columns(config_of("std-mini", **options))
         day, offers = {}, {}
         for event in log.events():
