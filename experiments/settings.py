@@ -39,7 +39,7 @@ class EnvConfig:
     bank_worlds: int = 512
     """compiled engine only: worlds in the bank for training, drawn once; 0 draws every world anew (0.1 s each)"""
     eval_bank_worlds: int = 128
-    """likewise for evaluation. Episodes draw their worlds from the bank, 128 of them some 81 different ones, while their
+    """likewise for evaluation. Episodes draw their worlds from the bank, 128 of them some 81 different ones, while the
     intervals are taken over episodes: 0 gives each a world of its own"""
     teams: Literal["agent", "all"] = "agent"
     """ParallelEnv only: every agent has its own reward, or all share the mean"""

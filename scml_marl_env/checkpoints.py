@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from scml_marl_env.config import EnvConfig
-from scml_marl_env.layout import Layout
 from scml_marl_env.policy import Policy, answers_by_row, config_of_policy, load_policy
 
 LOADER = "algorithms.load:load"
@@ -94,6 +93,8 @@ def check_fast(folder: Path, config: EnvConfig) -> None:
     Raises:
         ValueError: with what differs, or if its answers need its own earlier ones.
     """
+    from scml_marl_env.layout import Layout  # compiles, which importing the package must not wait for
+
     policy = load_checkpoint(folder)
     own = config_of_policy(policy, config.track)
     layout = Layout(own)

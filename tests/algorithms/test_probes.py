@@ -37,7 +37,6 @@ LEARNERS = {
 
 
 def learn(env, name, updates, n_steps=16, config=FAST) -> PPO:
-    torch.set_num_threads(1)
     learner = LEARNERS[name](Shapes.of(env), config)
     buffer, clock = RolloutBuffer(n_steps, env), Clock()
     for update in range(updates):

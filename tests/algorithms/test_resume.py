@@ -32,7 +32,6 @@ def probe(seed=0):
 
 
 def run(folder, make, learner_class, updates, resume=False):
-    torch.set_num_threads(1)
     env = make()
     config = TrainConfig(
         total_steps=updates * 2 * 8, n_steps=8, eval_every=2, eval_episodes=4, checkpoint_every=1, keep_checkpoints=1
