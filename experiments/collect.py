@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     if data is None:
         console.print("No world gave a single decision, so there is no dataset.")
         return 1
-    for expert, n in data.manifest["about"]["exceptions"].items():
+    for expert, n in data.manifest["about"].get("exceptions", {}).items():  # not counted before traj/2
         if n:
             console.print(f"{expert} raised {n} exceptions, each in place of an answer.", style="red", markup=False)
     console.print(card_table(data.manifest["card"]))

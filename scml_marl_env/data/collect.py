@@ -148,36 +148,22 @@ def collect(
     failed = _play(collection, logs, jobs, backend, time_limit, on_world or (lambda played: None))
     about["failed"] = [[played.job.name, str(played.error).splitlines()[-1]] for played in failed]
     names = [each.name for each in collection.experts]
-    there = [job for job in jobs if (logs / job.name).is_dir()]
-    exceptions = dict.fromkeys(names, 0)
-    for job in there:
-        exceptions[names[job.expert]] += _played(logs, job).exceptions
-    about["exceptions"] = exceptions
-    writer = DatasetWriter(folder, collection.config(), names, about)
-    try:
-        n_episodes = sum(_write(writer, job, logs) for job in there)
-    except BaseException:
-        writer.abandon()
-        raise
-    if n_episodes == 0:
-        writer.abandon()
+    there = [_played(logs, job) for job in jobs if (logs / job.name).is_dir()]
+    if not any(played.decisions for played in there):
         return None, failed
-    writer.close()
+    exceptions = dict.fromkeys(names, 0)
+    for played in there:
+        exceptions[names[played.job.expert]] += played.exceptions
+    with DatasetWriter(folder, collection.config(), names, about | {"exceptions": exceptions}) as writer:
+        for job, *_ in there:
+            for path in sorted((logs / job.name).glob("*.jsonl")):
+                episode = strip(path)
+                if episode is not None:  # bankrupt before its first window
+                    writer.episode(episode[0], world_seed=job.world_seed, expert=job.expert, **episode[1])
     if not keep_logs and not failed:
         logs.rename(_trash(logs))  # at once: half of the logs would look like fewer worlds
         shutil.rmtree(_trash(logs))
     return Dataset(folder), failed
-
-
-def _write(writer: DatasetWriter, job: Job, logs: Path) -> int:
-    """Appends the episodes of a world; returns how many."""
-    n = 0
-    for path in sorted((logs / job.name).glob("*.jsonl")):
-        episode = strip(path)
-        if episode is not None:  # bankrupt before its first window
-            writer.episode(episode[0], world_seed=job.world_seed, expert=job.expert, **episode[1])
-            n += 1
-    return n
 
 
 def _trash(logs: Path) -> Path:

@@ -319,6 +319,7 @@ class DatasetWriter:
         (self._partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
         old = self.folder.with_name(self.folder.name + ".old")
         if self.folder.exists():
+            shutil.rmtree(old, ignore_errors=True)  # of a writer that was killed right here
             self.folder.rename(old)
         self._partial.rename(self.folder)
         shutil.rmtree(old, ignore_errors=True)

@@ -18,7 +18,6 @@ from scml_marl_env.awi_view import AwiView
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.features import LIMIT
 from scml_marl_env.layers.l1_shield import attribute_shortfall
-from scml_marl_env.policy_opponent import PolicyOpponent
 from scml_marl_env.view import FactoryView, empty_view
 from scml_marl_env.world.draw import WorldDraw, draw
 from scml_marl_env.world.engine import Answer, Bankrupt, DayResult, Event, Over, Window
@@ -180,7 +179,7 @@ class ScmlEngine:
         if self.world is None:
             return 0
         players = [agent.adapted_object for agent in self.world.agents.values()]
-        replaced = sum(player.n_fallbacks() for player in players if isinstance(player, PolicyOpponent))
+        replaced = sum(player.n_fallbacks() for player in players if hasattr(player, "n_fallbacks"))
         return sum(self.world.n_total_agent_exceptions.values()) + self.world.n_failed_negotiations + replaced
 
     def scores(self) -> dict[str, float]:

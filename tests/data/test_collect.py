@@ -22,6 +22,9 @@ from scml_marl_env.registry import config_of
 from scml_marl_env.tournament.backends import backend
 from tests.test_policy_agent import save_checkpoint
 
+sys.path.append(str(Path(__file__).parents[2] / "experiments"))
+import collect as collect_command
+
 OPTIONS = {"days": 6, "rounds": 8}
 MINI = {"env": "std-mini", "options": OPTIONS}
 ROOT = Path(__file__).parents[2]
@@ -119,6 +122,24 @@ def test_exceptions_are_counted(in_process, tmp_path):
     names = [expert.name for expert in collection.experts]
     counted = data.manifest["about"]["exceptions"]
     assert not failed and counted == {names[0]: seen[0].exceptions, names[1]: 0} and seen[0].exceptions > 3
+
+
+def test_worlds_without_a_decision_give_no_dataset(in_process, tmp_path):
+    collection, seen = Collection.of(["tests.data.troublemakers:NeverAnswers"], **MINI), []
+    assert collect(collection, tmp_path / "a", 1, backend("serial"), on_world=seen.append) == (None, [])
+    assert seen[0].decisions == 0 and seen[0].exceptions > 3 and not list(tmp_path.glob("a*.partial"))
+
+
+def test_the_command_shows_a_dataset_that_did_not_count_exceptions(tmp_path, capsys):
+    command = ["--experts", "prudent", "--env", "std-mini", "--env-options", "days=6", "--worlds", "1"]
+    command += ["--backend", "serial"]
+    assert collect_command.main([*command, "--out", str(tmp_path / "a")]) == 0
+    path = tmp_path / "a" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["about"]["exceptions"]
+    path.write_text(json.dumps(manifest))
+    assert collect_command.main([*command, "--out", str(tmp_path / "a")]) == 0
+    assert capsys.readouterr().out.count("prudent") >= 2
 
 
 def test_fewer_worlds_do_not_replace_more(in_process, tmp_path):

@@ -131,6 +131,14 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, chang
     assert data.n_steps == 30 and data.n_episodes == data.manifest["card"]["episodes"] == 1
 
 
+def test_a_dataset_is_replaced_even_after_a_writer_that_was_killed_while_it_did(tmp_path):
+    made_dataset(tmp_path / "data", CONFIG, seeds=range(1))
+    (tmp_path / "data.old").mkdir()
+    (tmp_path / "data.old" / "level.npy").touch()
+    made_dataset(tmp_path / "data", CONFIG, seeds=range(2))
+    assert Dataset(tmp_path / "data").n_episodes == 4 and [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def test_a_folder_that_is_no_dataset_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="is there and no dataset"):

@@ -38,6 +38,16 @@ class RaisesInPlay(PrudentAgent):
         return super().counter_all(offers, states)
 
 
+class NeverAnswers(PrudentAgent):
+    """Raises whenever it is asked."""
+
+    def first_proposals(self) -> Any:
+        raise ValueError("no offers")
+
+    def counter_all(self, offers: Any, states: Any) -> Any:
+        raise ValueError("no answers")
+
+
 class Steady(PrudentAgent):
     """Prudent."""
 
