@@ -2,7 +2,10 @@
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,22 +14,38 @@ from typing import Any
 PACKAGES = ("scml_marl_env", "scml", "negmas", "scml-agents", "numpy", "numba", "greenlet", "torch")
 
 
-def about() -> dict[str, Any]:
-    """The machine, the versions, the commit and the date."""
+def command_of(script: str, argv: Iterable[str] | None) -> str:
+    """What to type to run `script` of this folder again; without `argv`, with the arguments of this process."""
+    return shlex.join(["python", f"experiments/{Path(script).name}", *(sys.argv[1:] if argv is None else argv)])
+
+
+def about(script: str, argv: Iterable[str] | None) -> dict[str, Any]:
+    """The command (see `command_of`), the machine, the versions, the commit and the date."""
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    here = Path(__file__).resolve().parent
-    found = {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
+    found = {
+        "command": command_of(script, argv),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    git = ["git", "-C", str(here)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
-    found["commit"] = (commit.stdout.strip() or "unknown") + (", with changes" if changed.stdout.strip() else "")
+    changed = _git("status", "--porcelain", "-uno")
+    found["commit"] = (_git("rev-parse", "--short", "HEAD") or "unknown") + (", with changes" if changed else "")
     found["date"] = datetime.now(UTC).isoformat(timespec="seconds")
     return found
+
+
+def _git(*arguments: str) -> str:
+    """What git says about this folder, nothing where there is no git or no repository."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""

@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     for failure in failures:
         console.print(f"failed: {failure}", markup=False)
     if config.out is not None:
-        _write(config, seats, failures, time.perf_counter() - start)
+        _write(config, seats, failures, time.perf_counter() - start, {"about": about(__file__, argv)})
     return 1 if failures else 0
 
 
@@ -123,7 +123,9 @@ def _cell(rate: Rate, scale: float, digits: int = 2) -> str:
     return "-" if rate.of == 0 else f"{value}\n[{low}, {high}]"
 
 
-def _write(config: AuditConfig, seats: dict[str, list[SeatAudit]], failures: list[Any], seconds: float) -> None:
+def _write(
+    config: AuditConfig, seats: dict[str, list[SeatAudit]], failures: list[Any], seconds: float, head: dict[str, Any]
+) -> None:
     assert config.out is not None
     base = seats[config.agents[0]]
     found = {
@@ -134,8 +136,7 @@ def _write(config: AuditConfig, seats: dict[str, list[SeatAudit]], failures: lis
         }
         for name, played in seats.items()
     }
-    head = {"command": " ".join(["python", "experiments/audit.py", *sys.argv[1:]]), "about": about()}
-    head |= {"seconds": round(seconds), "failures": failures, "config": asdict(config) | {"out": str(config.out)}}
+    head = head | {"seconds": round(seconds), "failures": failures, "config": asdict(config) | {"out": str(config.out)}}
     plain = {name: [_plain(seat) for seat in played] for name, played in seats.items()}
     examples = {name: list(_chosen(played)) for name, played in seats.items()}
     config.out.parent.mkdir(parents=True, exist_ok=True)

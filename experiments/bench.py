@@ -278,7 +278,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]], machine: Mapping[str, Any
 def main(argv: list[str] | None = None) -> int:
     """Measures, prints the tables, writes them, and returns 0."""
     config = tyro.cli(BenchConfig, args=argv, description=__doc__)
-    machine, rows = about(), []
+    machine, rows = about(__file__, argv), []
     console = Console() if sys.stdout.isatty() else Console(width=120)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
     with tempfile.TemporaryDirectory(prefix="scml-bench-") as logs:

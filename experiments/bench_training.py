@@ -13,10 +13,12 @@ processors that are not Intel's is MKL without AVX-512) and by oneDNN (see algor
 
 `--env synthetic` has the shapes of std-2025 and no simulator. Collecting and learning take turns, each in large
 batches. `--threads 2` lets torch, but not the compiled loops between its products, use two threads.
-`--benchmarl-python` adds BenchMARL's MAPPO on VMAS' simple_spread (600 worlds of 3 agents, 100 steps, 4 epochs,
-minibatches of 4096; one thread) with the same hidden layers, run by that interpreter:
+`--benchmarl-python` adds BenchMARL's MAPPO on VMAS' simple_spread, `--jaxmarl-python` IPPO in JAX on JaxMARL's (3
+agents, 100 steps, as many worlds as give as many decisions an iteration as ours; same hidden layers, epochs and
+minibatches; one thread), each run by an interpreter that has it:
 
     python -m venv VENV && VENV/bin/pip install benchmarl==1.5.2 torch==2.13.0 vmas==1.5.2
+    python -m venv VENV && VENV/bin/pip install jaxmarl==0.2.0 jax==0.10.2 optax
 
 The folder `--out` receives bench_training.json (everything) and bench_training.csv (a line for each repeat).
 """
@@ -81,6 +83,8 @@ class TrainingBenchConfig:
     """of worlds and weights"""
     benchmarl_python: Path | None = None
     """python of a virtual environment that holds BenchMARL and VMAS"""
+    jaxmarl_python: Path | None = None
+    """python of a virtual environment that holds JaxMARL"""
     out: Path = Path("runs/bench_training")
     """folder for bench_training.json and bench_training.csv"""
 
@@ -105,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     config = tyro.cli(TrainingBenchConfig, args=argv, description=__doc__)
     torch.set_num_threads(config.threads)
     console = Console() if sys.stdout.isatty() else Console(width=140)
-    machine = about() | {"torch": torch.__version__}
+    machine = about(__file__, argv) | {"torch": torch.__version__}
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
     env = make_env(config)
     rows: list[dict[str, Any]] = []
@@ -114,12 +118,13 @@ def main(argv: list[str] | None = None) -> int:
             found = measure(config, env, hidden)
         rows += found
         console.print(table(config, found))
-        if config.benchmarl_python is not None:
-            with console.status(f"BenchMARL, {hidden}"):
-                theirs = benchmarl(config, hidden)
+        decisions = int(median(row["decisions"] for row in found))
+        for other in others(config):
+            with console.status(f"{other.title}, {hidden}"):
+                theirs = run_other(config, other, hidden, decisions)
             rows += theirs
             rate = median(row["decisions_per_cpu_second"] for row in theirs)
-            console.print(f"BenchMARL MAPPO on VMAS simple_spread, {name_of(hidden)}: {rate:,.0f} agent steps / CPU s")
+            console.print(f"{other.title}, {name_of(hidden)}: {rate:,.0f} decisions / CPU s")
     env.close()
     write(config, machine, rows)
     console.print(f"written to {config.out / 'bench_training.json'} and bench_training.csv")
@@ -224,15 +229,40 @@ def peak_of(layers: list[Layer], minibatches: int, multiply: Any) -> float:
     return flops / seconds / 1e9
 
 
-def benchmarl(config: TrainingBenchConfig, hidden: tuple[int, ...]) -> list[dict[str, Any]]:
-    """One row for each iteration of BenchMARL."""
-    settings = {"hidden": hidden, "repeats": config.repeats, "warm_up": config.warm_up, "seed": config.seed}
-    path = (config.out / "benchmarl.json").absolute()
+@dataclass(frozen=True)
+class Other:
+    """A library that is measured beside ours, in an environment of its own."""
+
+    case: str
+    title: str
+    env: str
+    python: Path
+
+
+def others(config: TrainingBenchConfig) -> list[Other]:
+    """Those whose interpreters are given."""
+    found = []
+    if config.benchmarl_python is not None:
+        title = "BenchMARL's MAPPO on VMAS' simple_spread"
+        found.append(Other("benchmarl", title, "vmas simple_spread", config.benchmarl_python))
+    if config.jaxmarl_python is not None:
+        title = "IPPO in JAX on JaxMARL's simple_spread"
+        found.append(Other("jaxmarl", title, "jaxmarl simple_spread", config.jaxmarl_python))
+    return found
+
+
+def run_other(
+    config: TrainingBenchConfig, other: Other, hidden: tuple[int, ...], decisions: int
+) -> list[dict[str, Any]]:
+    """One row for each iteration of `decisions` decisions, or a few less."""
+    settings = {"hidden": hidden, "decisions": decisions, "epochs": config.epochs, "minibatches": config.minibatches}
+    settings |= {"repeats": config.repeats, "warm_up": config.warm_up, "seed": config.seed}
+    path = (config.out / f"{other.case}.json").absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = [config.benchmarl_python, HERE / "bench_training_benchmarl.py", "--out", path]
+    command = [other.python, HERE / f"bench_training_{other.case}.py", "--out", path]
     subprocess.run([*command, "--settings", json.dumps(settings)], check=True, stdout=sys.stderr)
     rows = json.loads(path.read_text())
-    names = {"case": "benchmarl", "env": "vmas simple_spread", "hidden": name_of(hidden)}
+    names = {"case": other.case, "env": other.env, "hidden": name_of(hidden)}
     return [
         names
         | row

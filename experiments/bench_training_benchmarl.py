@@ -16,7 +16,7 @@ from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from benchmarl.models.mlp import MlpConfig
 
 warnings.filterwarnings("ignore")
-N_AGENTS, N_WORLDS, N_STEPS, MINIBATCH, EPOCHS = 3, 600, 100, 4096, 4
+N_AGENTS, N_STEPS = 3, 100
 
 
 class Marks(Callback):
@@ -34,21 +34,24 @@ class Marks(Callback):
 def main() -> int:
     """Trains for a few iterations and writes their times."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON: hidden, repeats, warm_up, seed")
+    parser.add_argument("--settings", required=True, help="JSON: hidden, decisions, epochs, minibatches, repeats, ...")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     settings = json.loads(args.settings)
     torch.set_num_threads(1)
+    n_worlds = max(1, settings["decisions"] // (N_STEPS * N_AGENTS))
+    n_frames = n_worlds * N_STEPS
 
     task = VmasTask.SIMPLE_SPREAD.get_from_yaml()
     task.config["max_steps"] = N_STEPS
     model = MlpConfig(num_cells=settings["hidden"], layer_class=torch.nn.Linear, activation_class=torch.nn.Tanh)
     config = ExperimentConfig.get_from_yaml()
     config.sampling_device = config.train_device = "cpu"
-    config.max_n_frames = N_WORLDS * N_STEPS * (settings["warm_up"] + settings["repeats"] + 1)
-    config.on_policy_n_envs_per_worker = N_WORLDS
-    config.on_policy_collected_frames_per_batch = N_WORLDS * N_STEPS
-    config.on_policy_n_minibatch_iters, config.on_policy_minibatch_size = EPOCHS, MINIBATCH
+    config.max_n_frames = n_frames * (settings["warm_up"] + settings["repeats"] + 1)
+    config.on_policy_n_envs_per_worker = n_worlds
+    config.on_policy_collected_frames_per_batch = n_frames
+    config.on_policy_n_minibatch_iters = settings["epochs"]
+    config.on_policy_minibatch_size = n_frames // settings["minibatches"]
     config.evaluation, config.render, config.loggers, config.create_json = False, False, [], False
     with tempfile.TemporaryDirectory() as folder:
         config.save_folder = folder
@@ -58,7 +61,7 @@ def main() -> int:
     for repeat, (before, after) in enumerate(zip(marks.marks[:-1], marks.marks[1:], strict=True)):
         if repeat >= settings["warm_up"]:
             seconds = {"cpu_seconds": after[0] - before[0], "wall_seconds": after[1] - before[1]}
-            rows.append({"repeat": repeat - settings["warm_up"], "decisions": N_AGENTS * N_WORLDS * N_STEPS} | seconds)
+            rows.append({"repeat": repeat - settings["warm_up"], "decisions": N_AGENTS * n_frames} | seconds)
     with open(args.out, "w") as file:
         json.dump(rows, file)
     return 0

@@ -7,8 +7,6 @@ of negmas did. The table goes to `--out` as CSV: too few worlds to rank anybody,
 
 import csv
 import math
-import shlex
-import sys
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from about import command_of
 from rich.console import Console
 from rich.progress import track as progress_of
 from rich.table import Table
@@ -105,8 +104,7 @@ class Entry:
 
 def main(argv: list[str] | None = None) -> int:
     """Plays every agent, prints and writes the table."""
-    arguments = sys.argv[1:] if argv is None else argv
-    config = tyro.cli(ChampionsConfig, args=arguments, description=__doc__)
+    config = tyro.cli(ChampionsConfig, args=argv, description=__doc__)
     unknown = sorted(set(config.tracks) - set(TRACKS))
     if unknown or not config.tracks:
         raise SystemExit(f"No track {', '.join(unknown)}; there are {', '.join(TRACKS)}.")
@@ -129,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     for (number, job), result in progress_of(played, "worlds", total=len(calls), console=console):
         entries[number].records.append(record_of(entries[number].tournament, job, result))
     rows = [entry.row(why) for entry, why in zip(entries, missing, strict=True)]
-    write(config.out, rows, shlex.join(["python", "experiments/champions.py", *arguments]))
+    write(config.out, rows, command_of(__file__, argv))
     table = Table(*COLUMNS[:-3], title="Competition agents on the installed scml")
     for row in rows:
         table.add_row(*(row[column] for column in COLUMNS[:-3]))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from about import command_of
 from mpe2 import simple_spread_v3
 from mpe_settings import SETTINGS, play
 
@@ -206,9 +207,10 @@ def shown(values: np.ndarray) -> str:
 def machine() -> str:
     """Returns what the figures were measured with."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout
+    versions = f"Python {sys.version.split()[0]}, torch {torch.__version__}, numpy {np.__version__}"
     return (
-        f"Python {sys.version.split()[0]}, torch {torch.__version__}, numpy {np.__version__}, {os.cpu_count()} cores, "
-        f"one used, commit {commit.strip()}, {time.strftime('%Y-%m-%d')}; mean [95 % bootstrap interval over seeds]."
+        f"`{command_of(__file__, None)}`\n\n{versions}, {os.cpu_count()} cores, one used, commit {commit.strip()}, "
+        f"{time.strftime('%Y-%m-%d')}; mean [95 % bootstrap interval over seeds]."
     )
 
 

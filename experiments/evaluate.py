@@ -11,7 +11,6 @@ The folder `--out` receives tournament.json, worlds.jsonl (a line for each world
 after an interruption), report.json, worlds.csv, table.md, report.png and report.html.
 """
 
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +70,7 @@ class EvaluateConfig:
 
 def main(argv: list[str] | None = None) -> int:
     """Plays, prints the table, writes the report; returns 1 if a world failed."""
-    arguments = sys.argv[1:] if argv is None else argv
-    config = tyro.cli(EvaluateConfig, args=arguments, description=__doc__)
+    config = tyro.cli(EvaluateConfig, args=argv, description=__doc__)
     console = Console() if sys.stdout.isatty() else Console(width=140)
     try:
         tournament = make(config)
@@ -97,11 +95,10 @@ def main(argv: list[str] | None = None) -> int:
     summary = summarise(records, config.baseline or names[0], config.seed, names)
     print_table(summary, console)
     head = {
-        "command": shlex.join(["python", "experiments/evaluate.py", *arguments]),
         "tournament": tournament.to_json(),
         "fractional_prices": tournament.fractional_prices,
     }
-    write_report(config.out, records, summary, head | about())
+    write_report(config.out, records, summary, head | about(__file__, argv))
     console.print(f"Report: {config.out}")
     failed = [record for record in records if record.error is not None]
     for record in failed:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from about import about
 from settings import describe, load_policy, make_env, trained_in
 
 from algorithms import checkpoint
@@ -54,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len(episodes['trained'])} held-out episodes of {worlds.env}; {folder}")
     print(describe(scores))
     if config.out is not None:
-        config.out.write_text(json.dumps({"checkpoint": str(folder), "scores": scores, "episodes": episodes}))
+        found = {"about": about(__file__, argv), "checkpoint": str(folder), "scores": scores, "episodes": episodes}
+        config.out.write_text(json.dumps(found))
     return 0
 
 

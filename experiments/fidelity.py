@@ -68,14 +68,14 @@ def main(argv: list[str] | None = None) -> int:
     """Compares, prints both tables, writes fidelity.json; returns 1 if a world failed."""
     config = tyro.cli(FidelityConfig, args=argv, description=__doc__)
     console = Console() if sys.stdout.isatty() else Console(width=140)
-    found: dict[str, Any] = {"expert": config.expert, "clone": config.clone, "about": about()}
+    found: dict[str, Any] = {"expert": config.expert, "clone": config.clone, "about": about(__file__, argv)}
     failed = 0
     try:
         if config.data is not None:
             found["agreement"] = agree(config, Dataset(config.data))
             console.print(agreement_table(found["agreement"]))
         if config.worlds:
-            earned, failed = play(config, console)
+            earned, failed = play(config, console, found["about"])
             found["worth"] = {level: asdict(one) for level, one in earned.items()}
             console.print(worth_table(earned))
     except (ValueError, TypeError, ModuleNotFoundError) as error:
@@ -118,7 +118,7 @@ def agree(config: FidelityConfig, data: Dataset) -> dict[str, Any]:
     return found
 
 
-def play(config: FidelityConfig, console: Console) -> tuple[dict[str, Worth], int]:
+def play(config: FidelityConfig, console: Console, head: dict[str, Any]) -> tuple[dict[str, Worth], int]:
     """The worth of the clone, and how many worlds failed."""
     names = ("expert", "clone", "nothing")
     agents = f"expert={config.expert},clone={config.clone},nothing"
@@ -129,7 +129,7 @@ def play(config: FidelityConfig, console: Console) -> tuple[dict[str, Worth], in
     tournament = evaluate.make(swap)
     records = evaluate.play(tournament, swap, backend("loky", config.workers), console)
     summary = summarise(records, "expert", config.seed, names)
-    write_report(config.out, records, summary, {"tournament": tournament.to_json()} | about())
+    write_report(config.out, records, summary, {"tournament": tournament.to_json()} | head)
     for key, error in summary.failed:
         console.print(f"World {key} failed: {error.splitlines()[-1]}", style="red", markup=False)
     return worth(records, *names, config.seed), len(summary.failed)

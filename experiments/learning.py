@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from about import about
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -149,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     table = Table(
         "env", "policy", "runs", "held-out return", "95 % interval", "over random", "over greedy", "over prudent"
     )
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {"about": about(__file__, argv)}
     lines = []
     for env in config.env:
         mine = {(algo, seed): folders[env, algo, seed] for algo in config.algo for seed in config.seeds}

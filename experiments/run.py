@@ -20,6 +20,7 @@ from typing import Literal
 import run_offline
 import torch
 import tyro
+from about import about
 from settings import EnvConfig, checkpoint_folder, describe, from_json, make_env, run_folder, saved_config, to_json
 
 from algorithms.interface import VectorEnv
@@ -62,8 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         return run_offline.main(argv)
     config = parse(argv)
     folder = run_folder(config.out, config.resume, f"{config.env.env}-{config.algo}-{config.seed}")
-    about = to_json(config)
-    (folder / "config.json").write_text(json.dumps(about, indent=1))
+    settings = to_json(config)
+    (folder / "config.json").write_text(json.dumps(settings, indent=1))
     torch.set_num_threads(config.threads)
 
     reads_state = config.algo == "mappo" and config.critic_sees == "state"
@@ -81,9 +82,9 @@ def main(argv: list[str] | None = None) -> int:
         config.seed,
         resume=config.resume is not None,
         title=f"{config.algo} on {config.env.env}, seed {config.seed} -> {folder}",
-        about=about,
+        about=settings,
     )
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    (folder / "summary.json").write_text(json.dumps({"about": about(__file__, argv)} | summary, indent=1))
     print(f"{summary['decisions']:,} decisions in {summary['seconds']:.0f} s; {folder}")
     if "gain" in summary:
         print(describe(summary))

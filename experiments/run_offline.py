@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
+from about import about
 from rich.console import Console
 from rich.table import Table
 from settings import EnvConfig, describe, from_json, make_env, options_of, run_folder, saved_config, to_json
@@ -87,8 +88,8 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         raise SystemExit(str(error)) from None
     folder = run_folder(config.out, config.resume, f"{config.env.env}-{config.algo}-{config.seed}")
-    about = to_json(config)
-    (folder / "config.json").write_text(json.dumps(about, indent=1))
+    settings = to_json(config)
+    (folder / "config.json").write_text(json.dumps(settings, indent=1))
     torch.set_num_threads(config.threads)
 
     env = None
@@ -102,8 +103,9 @@ def main(argv: list[str]) -> int:
         folder,
         resume=config.resume is not None,
         title=f"{config.algo} of {config.data}, seed {config.seed} -> {folder}",
-        about=about,
+        about=settings,
     )
+    (folder / "offline.json").write_text(json.dumps({"about": about("run.py", argv)} | summary, indent=1))
     print(f"pass {summary['best']} of {summary['update']} foretold best, {summary['seconds']:.0f} s; {folder}")
     Console(width=120).print(table(summary))
     if env is not None:

@@ -7,7 +7,6 @@ up is gone, unlike in the official simulator), and `oneshot`. The boards grow in
 as there is time; the same command goes on with what is there. Each board is a folder of experiments/evaluate.py.
 """
 
-import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -66,8 +65,7 @@ class ScoreboardConfig:
 
 def main(argv: list[str] | None = None) -> int:
     """Plays, prints every table, writes every report; returns 1 if a world failed."""
-    arguments = sys.argv[1:] if argv is None else argv
-    config = tyro.cli(ScoreboardConfig, args=arguments, description=__doc__)
+    config = tyro.cli(ScoreboardConfig, args=argv, description=__doc__)
     unknown = sorted(set(config.boards) - set(BOARDS))
     if unknown:
         raise SystemExit(f"No board {', '.join(unknown)}; there are {', '.join(BOARDS)}.")
@@ -84,8 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         worlds[name] += config.step
         run(tournament(name, worlds[name], config.policies), config.out / name, where, time_limit=1800)
         console.print(f"{time.strftime('%H:%M:%S')} {name}: {worlds[name]} economies")
-    command = shlex.join(["python", "experiments/scoreboard.py", *arguments])
-    return max(report(name, worlds[name], config, command, console) for name in config.boards if worlds[name])
+    head = about(__file__, argv)
+    return max(report(name, worlds[name], config, head, console) for name in config.boards if worlds[name])
 
 
 def tournament(board: str, worlds: int, policies: Path) -> Tournament:
@@ -103,7 +101,7 @@ def tournament(board: str, worlds: int, policies: Path) -> Tournament:
     )
 
 
-def report(board: str, worlds: int, config: ScoreboardConfig, command: str, console: Console) -> int:
+def report(board: str, worlds: int, config: ScoreboardConfig, about: dict[str, Any], console: Console) -> int:
     """Prints and writes what a board holds; 1 if a world failed."""
     played = tournament(board, worlds, config.policies)
     names = [each.name for each in played.competitors]
@@ -111,8 +109,8 @@ def report(board: str, worlds: int, config: ScoreboardConfig, command: str, cons
     summary = summarise(records, "prudent", 0, names)
     console.rule(board)
     print_table(summary, console)
-    head = {"command": command, "tournament": played.to_json(), "fractional_prices": played.fractional_prices}
-    write_report(config.out / board, records, summary, head | about())
+    head = {"tournament": played.to_json(), "fractional_prices": played.fractional_prices}
+    write_report(config.out / board, records, summary, head | about)
     return int(any(record.error is not None for record in records))
 
 

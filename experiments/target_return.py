@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from about import about
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    found = summary(rows) | {"checkpoint": str(folder), "greedy": config.greedy}
+    found = {"about": about(__file__, argv)} | summary(rows) | {"checkpoint": str(folder), "greedy": config.greedy}
     (config.out / "target_return.json").write_text(json.dumps(found, indent=1))
     draw(found, config.out / "target_return.png")
     Console().print(table(found))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from about import about
 from scipy import stats
 from settings import load_policy, make_env, trained_in
 
@@ -60,7 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     print(f"scml - fast, same worlds: {mean:+.4f}, 95 % interval [{mean - half:+.4f}, {mean + half:+.4f}]")
     print(f"equivalent at the 5 % level within +-{margin:.4f}")
     if config.out is not None:
-        numbers = {"difference": float(mean), "low": float(mean - half), "high": float(mean + half)}
+        numbers = {
+            "about": about(__file__, argv),
+            "difference": float(mean),
+            "low": float(mean - half),
+            "high": float(mean + half),
+        }
         numbers |= {"margin": float(margin), "episodes": n, "checkpoint": str(folder)}
         config.out.write_text(json.dumps(numbers | {k: np.asarray(v).tolist() for k, v in returns.items()}) + "\n")
     return 0

@@ -90,12 +90,15 @@ def test_a_summary_has_medians_and_ratios_of_the_same_repeat():
 
 def test_what_is_written_names_machine_versions_and_commit(tmp_path):
     row = {"env": "std-mini", "case": "ours", "ratio": 0.5}
-    bench.write([row, row | {"note": "n"}], about(), bench.BenchConfig(out=tmp_path))
+    bench.write(
+        [row, row | {"note": "n"}], about("experiments/bench.py", ["--days", "3"]), bench.BenchConfig(out=tmp_path)
+    )
     written = json.loads((tmp_path / "bench.json").read_text())
+    assert written["about"]["command"] == "python experiments/bench.py --days 3"
     assert {"cpu", "cores", "python", "scml", "negmas", "numpy", "numba", "commit", "date"} <= set(written["about"])
     assert written["rows"][0] == row
     header, *lines = (tmp_path / "bench.csv").read_text().splitlines()
-    assert header.startswith("env,case,ratio,note,cpu")
+    assert header.startswith("env,case,ratio,note,command,cpu")
     assert len(lines) == 2
 
 
@@ -144,3 +147,8 @@ def test_the_benchs_random_policy_draws_every_allowed_action_and_no_other():
     assert env.active.any() and not actions[~env.active].any()
     for e, n in np.argwhere(env.active):
         assert drawn[e][n] == set(np.flatnonzero(masks[e, n]).tolist())
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert about("experiments/bench.py", [])["commit"] == "unknown"

@@ -182,6 +182,7 @@ def write_report(folder: Path, records: Iterable[WorldRecord], summary: Summary,
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report(summary, about), indent=1, allow_nan=False) + "\n")
     write_worlds(folder / "worlds.csv", records)
-    (folder / "table.md").write_text(markdown(summary))
+    head = f"`{about['command']}`\n\n" if "command" in about else ""
+    (folder / "table.md").write_text(head + markdown(summary))
     plots.write_png(folder / "report.png", records, summary)
     plots.write_html(folder / "report.html", records, summary)

@@ -56,6 +56,7 @@ def test_cloning_from_the_command_line_and_training_on_from_it(folder, tmp_path,
     text = capsys.readouterr().out
     assert "last offer" in text and "frequency" in text and "held-out return, gain" in text
     found = json.loads((out / "offline.json").read_text())
+    assert found["about"]["command"].startswith("python experiments/run.py --algo")
     assert found["test"]["model"]["nll"] < found["test"]["frequency"]["nll"] and found["trained"]["mean"] < 0
     assert 0 < found["test"]["last offer"]["known"] < 1 and found["splits"]["test"]["dropped"] == 0
     assert len(log.read_metrics(out)) == 2

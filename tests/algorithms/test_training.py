@@ -35,6 +35,7 @@ def test_the_command_trains_logs_evaluates_and_resumes(tmp_path, capsys):
     folder = tmp_path / "run"
     assert run.main([*FLAGS, "--algo", "ippo", "--out", str(folder), "--total-steps", "2560"]) == 0
     summary = json.loads((folder / "summary.json").read_text())
+    assert summary["about"]["command"].startswith("python experiments/run.py --env tests.algorithms")
     assert summary["world_steps"] == summary["decisions"] == 2560
     assert summary["trained"]["mean"] > 0.9 and summary["gain"]["low"] > 0.2
     assert "gain" in capsys.readouterr().out

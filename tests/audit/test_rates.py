@@ -91,7 +91,7 @@ def test_the_command_writes_rates_counts_and_examples(tmp_path, capsys):
     assert len(found["seats"]["greedy"]) == 4
     assert found["failures"] == []
     assert found["about"]["scml"]
-    assert found["command"].startswith("python experiments/audit.py")
+    assert found["about"]["command"].startswith("python experiments/audit.py")
     examples = json.loads((tmp_path / "a_examples.json").read_text())["examples"]
     assert {"world_seed", "index", "day", "answers"} <= examples["greedy"][0].keys()
     assert "level: last" in capsys.readouterr().out

@@ -36,6 +36,7 @@ def test_files_hold_everything(tmp_path):
     summary = summarise(small(), "b")
     write_report(tmp_path, small(), summary, {"command": "evaluate.py", "options": {"worlds": 3}})
     raw = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert (tmp_path / "table.md").read_text().startswith("`evaluate.py`\n\n| competitor |")
     assert raw["about"] == {"command": "evaluate.py", "options": {"worlds": 3}}
     assert [one["failed"] for one in raw["competitors"]] == [0, 1]
     assert raw["failed"] == [["3/1", "timeout: 60 s"]]
