@@ -3,22 +3,38 @@
 RUN is the folder of a run (its newest checkpoint is taken) or of one checkpoint. The policy plays the same held-out
 worlds, with opponents from the same pool in the same seats, on the compiled engine and on SCML itself; its own draws
 and the opponents' differ. Printed are both returns, the paired difference with its 95 % interval, and the margin within
-which the two are equivalent at the 5 % level (two one-sided t tests: the larger end of the 90 % interval).
+which the two are equivalent at the 5 % level (two one-sided t tests: the larger end of the 90 % interval). Beside it
+stand random masked play and agents in the policy's place, in the same worlds on the same engines.
 """
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 from about import about
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 from scipy import stats
-from settings import load_policy, make_env, trained_in
+from settings import load_policy, make_env, options_of, trained_in
 
 from algorithms import checkpoint
 from algorithms.evaluate import evaluate, returns_of
+from algorithms.policy import Policy
+from scml_marl_env.config import EnvConfig
+from scml_marl_env.registry import config_of
+from scml_marl_env.seat import mean_score, seat_scores
+from scml_marl_env.tournament.attempts import outcomes
+from scml_marl_env.tournament.backends import backend
+from scml_marl_env.vector_worker import episode_seed
+
+ENGINES = ("fast", "scml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +51,8 @@ class TransferConfig:
     """processes of the real engine, and threads of the compiled one"""
     seed: int = 4_000_037
     """of the episodes"""
+    beside: tuple[str, ...] = ("random", "greedy", "prudent")
+    """who else plays in the policy's place: random (masked play), or agents that both engines have"""
     out: Path | None = None
     """JSON file for the numbers and every return"""
 
@@ -42,34 +60,98 @@ class TransferConfig:
 def main(argv: list[str] | None = None) -> int:
     """Plays, prints and returns 0."""
     config = tyro.cli(TransferConfig, args=argv, description=__doc__)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     policy, folder = load_policy(config.run)
-    returns, bank = {}, ""
-    for engine in ("fast", "scml"):
+    names = ("policy", *config.beside)
+    returns: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
+    bank = ""
+    for engine in ENGINES:
         worlds = dataclasses.replace(trained_in(policy), engine=engine, workers=config.workers)
         if engine == "scml":
             worlds = dataclasses.replace(worlds, env_options=(*worlds.env_options, f"bank={bank}"))
         env = make_env(worlds, config.seed, config.worlds, evaluates=True)
         bank = env.config["bank"]
         checkpoint.check_columns(policy.observation_names, env.observation_names, folder)
-        returns[engine] = returns_of(evaluate(env, policy, config.seed, config.episodes))
+        players = {"policy": policy, "random": Policy.uniform(env.observation.shape[-1], env.action_grid)}
+        for name in names:
+            if name in players:
+                with console.status(f"{engine}: {name}"):
+                    returns[name][engine] = returns_of(evaluate(env, players[name], config.seed, config.episodes))
+        per_world = -(-config.episodes // env.n_worlds)
+        seeds = [episode_seed(config.seed, e, i) for e in range(env.n_worlds) for i in range(per_world)]
         env.close()
-    difference = returns["scml"] - returns["fast"]
-    n, mean, error = len(difference), difference.mean(), stats.sem(difference)
-    half, margin = error * stats.t.ppf(0.975, n - 1), abs(mean) + error * stats.t.ppf(0.95, n - 1)
-    for engine, values in returns.items():
-        print(f"{engine:<5} held-out return {values.mean():.4f}, standard error {stats.sem(values):.4f}, {n} episodes")
-    print(f"scml - fast, same worlds: {mean:+.4f}, 95 % interval [{mean - half:+.4f}, {mean + half:+.4f}]")
-    print(f"equivalent at the 5 % level within +-{margin:.4f}")
+        options = options_of(worlds.env_options) | {"engine": engine, "bank": bank}
+        for name in names:
+            if name not in players:
+                place = config_of(worlds.env, **options)
+                returns[name][engine] = in_place(place, name, seeds, config.workers, f"{engine}: {name}", console)
+    found = {name: compare(mine["fast"], mine["scml"]) for name, mine in returns.items()}
+    console.print(table(found, len(returns["policy"]["fast"])))
+    console.print(f"The policy's two returns are equivalent at the 5 % level within +-{found['policy']['margin']:.4f}.")
+    over = {name: gains(returns, name) for name in config.beside}
+    for name, gain in over.items():
+        console.print(f"over {name}: " + ", ".join(f"{engine} {shown(gain[engine], '+')}" for engine in ENGINES))
     if config.out is not None:
-        numbers = {
-            "about": about(__file__, argv),
-            "difference": float(mean),
-            "low": float(mean - half),
-            "high": float(mean + half),
-        }
-        numbers |= {"margin": float(margin), "episodes": n, "checkpoint": str(folder)}
-        config.out.write_text(json.dumps(numbers | {k: np.asarray(v).tolist() for k, v in returns.items()}) + "\n")
+        plain = {name: {engine: values.tolist() for engine, values in mine.items()} for name, mine in returns.items()}
+        numbers = {"about": about(__file__, argv), "checkpoint": str(folder), "engines": found, "policy_over": over}
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        config.out.write_text(json.dumps(numbers | {"returns": plain}) + "\n")
     return 0
+
+
+def in_place(worlds: EnvConfig, agent: str, seeds: list[int], workers: int, title: str, console: Console) -> np.ndarray:
+    """Returns of an agent in the policy's place, one for each seed."""
+    if worlds.engine == "fast":
+        with console.status(title):
+            return seat_scores(worlds, agent, seeds).mean(1) - 1
+    scores = {}
+    played = outcomes(
+        partial(mean_score, worlds, agent), seeds, backend("loky", workers), imports=[mean_score.__module__]
+    )
+    for seed, score in track(played, title, len(seeds), console=console):
+        if isinstance(score, Exception):
+            raise SystemExit(f"{title} in the world of seed {seed}: {score}")
+        scores[seed] = score
+    return np.array([scores[seed] for seed in seeds]) - 1
+
+
+def compare(fast: np.ndarray, scml: np.ndarray) -> dict[str, Any]:
+    """Means, standard errors, and the paired difference with interval and margin of equivalence."""
+    n, difference = len(fast), scml - fast
+    mean, error = difference.mean(), stats.sem(difference)
+    half = error * stats.t.ppf(0.975, n - 1)
+    return {
+        "episodes": n,
+        "fast": {"mean": float(fast.mean()), "error": float(stats.sem(fast))},
+        "scml": {"mean": float(scml.mean()), "error": float(stats.sem(scml))},
+        "difference": {"mean": float(mean), "low": float(mean - half), "high": float(mean + half)},
+        "margin": float(abs(mean) + error * stats.t.ppf(0.95, n - 1)),
+    }
+
+
+def gains(returns: dict[str, dict[str, np.ndarray]], name: str) -> dict[str, dict[str, float]]:
+    """What the policy earns more than another one in the same worlds, by engine, with 95 % intervals."""
+    found = {}
+    for engine in ENGINES:
+        gain = returns["policy"][engine] - returns[name][engine]
+        half = stats.sem(gain) * stats.t.ppf(0.975, len(gain) - 1)
+        found[engine] = {"mean": gain.mean(), "low": gain.mean() - half, "high": gain.mean() + half}
+    return {engine: {key: float(value) for key, value in gain.items()} for engine, gain in found.items()}
+
+
+def table(found: dict[str, dict[str, Any]], n: int) -> Table:
+    """A row for each player."""
+    columns = ("held-out return", "fast (standard error)", "scml (standard error)", "scml - fast, 95 % interval")
+    shown_table = Table(*columns, title=f"{n} episodes on each engine, the same worlds", title_justify="left")
+    for name, row in found.items():
+        engines = [f"{row[engine]['mean']:.4f} ({row[engine]['error']:.4f})" for engine in ENGINES]
+        shown_table.add_row(name, *engines, shown(row["difference"], "+"))
+    return shown_table
+
+
+def shown(numbers: dict[str, float], sign: str = "") -> str:
+    """A mean with its interval."""
+    return "{mean:{s}.4f} [{low:{s}.4f}, {high:{s}.4f}]".format(**numbers, s=sign)
 
 
 if __name__ == "__main__":
