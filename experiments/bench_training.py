@@ -39,7 +39,7 @@ from bench import write_rows
 from bench_training_worlds import SyntheticEnv
 from rich.console import Console
 from rich.table import Table
-from settings import options_of
+from settings import EnvConfig, make_scml_env, options_of
 from torch import nn
 
 from algorithms.buffer import RolloutBuffer
@@ -137,10 +137,8 @@ def make_env(config: TrainingBenchConfig) -> VectorEnv:
     if config.env == "synthetic":
         env = SyntheticEnv(config.n_worlds, config.seed)
     else:
-        import scml_marl_env
-
-        options = options_of(config.env_options)
-        env = scml_marl_env.make_vector(config.env, n_worlds=config.n_worlds, seed=config.seed, **options)
+        worlds = EnvConfig(env=config.env, env_options=config.env_options, workers=config.threads)
+        env = make_scml_env(worlds, config.seed, config.n_worlds, False, options_of(config.env_options))
     env.reset(config.seed)
     return env
 
