@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -34,8 +34,6 @@ from scml_marl_env.tournament.attempts import outcomes
 from scml_marl_env.tournament.backends import backend
 from scml_marl_env.vector_worker import episode_seed
 
-ENGINES = ("fast", "scml")
-
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig:
@@ -53,6 +51,8 @@ class TransferConfig:
     """of the episodes"""
     beside: tuple[str, ...] = ("random", "greedy", "prudent")
     """who else plays in the policy's place: random (masked play), or agents that both engines have"""
+    engines: tuple[Literal["fast", "scml"], ...] = ("fast", "scml")
+    """on one of them alone nothing is compared but the players"""
     out: Path | None = None
     """JSON file for the numbers and every return"""
 
@@ -64,11 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     policy, folder = load_policy(config.run)
     names = ("policy", *config.beside)
     returns: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
-    bank = ""
-    for engine in ENGINES:
+    bank: str | None = None
+    for engine in config.engines:
         worlds = dataclasses.replace(trained_in(policy), engine=engine, workers=config.workers)
-        if engine == "scml":
-            worlds = dataclasses.replace(worlds, env_options=(*worlds.env_options, f"bank={bank}"))
+        if engine != config.engines[0]:
+            worlds = dataclasses.replace(worlds, env_options=(*worlds.env_options, f"bank={json.dumps(bank)}"))
         env = make_env(worlds, config.seed, config.worlds, evaluates=True)
         bank = env.config["bank"]
         checkpoint.check_columns(policy.observation_names, env.observation_names, folder)
@@ -85,12 +85,16 @@ def main(argv: list[str] | None = None) -> int:
             if name not in players:
                 place = config_of(worlds.env, **options)
                 returns[name][engine] = in_place(place, name, seeds, config.workers, f"{engine}: {name}", console)
-    found = {name: compare(mine["fast"], mine["scml"]) for name, mine in returns.items()}
-    console.print(table(found, len(returns["policy"]["fast"])))
-    console.print(f"The policy's two returns are equivalent at the 5 % level within +-{found['policy']['margin']:.4f}.")
+    found = {name: means(mine) for name, mine in returns.items()}
+    console.print(table(found, len(returns["policy"][config.engines[0]])))
+    if "margin" in found["policy"]:
+        margin = found["policy"]["margin"]
+        console.print(f"The policy's two returns are equivalent at the 5 % level within +-{margin:.4f}.")
     over = {name: gains(returns, name) for name in config.beside}
     for name, gain in over.items():
-        console.print(f"over {name}: " + ", ".join(f"{engine} {shown(gain[engine], '+')}" for engine in ENGINES))
+        console.print(
+            f"over {name}: " + ", ".join(f"{engine} {shown(numbers, '+')}" for engine, numbers in gain.items())
+        )
     if config.out is not None:
         plain = {name: {engine: values.tolist() for engine, values in mine.items()} for name, mine in returns.items()}
         numbers = {"about": about(__file__, argv), "checkpoint": str(folder), "engines": found, "policy_over": over}
@@ -115,37 +119,40 @@ def in_place(worlds: EnvConfig, agent: str, seeds: list[int], workers: int, titl
     return np.array([scores[seed] for seed in seeds]) - 1
 
 
-def compare(fast: np.ndarray, scml: np.ndarray) -> dict[str, Any]:
-    """Means, standard errors, and the paired difference with interval and margin of equivalence."""
-    n, difference = len(fast), scml - fast
-    mean, error = difference.mean(), stats.sem(difference)
-    half = error * stats.t.ppf(0.975, n - 1)
-    return {
-        "episodes": n,
-        "fast": {"mean": float(fast.mean()), "error": float(stats.sem(fast))},
-        "scml": {"mean": float(scml.mean()), "error": float(stats.sem(scml))},
-        "difference": {"mean": float(mean), "low": float(mean - half), "high": float(mean + half)},
-        "margin": float(abs(mean) + error * stats.t.ppf(0.95, n - 1)),
-    }
+def means(returns: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Mean and standard error by engine; of two the paired difference, its interval, and the margin of equivalence."""
+    found: dict[str, Any] = {"episodes": len(next(iter(returns.values())))}
+    for engine, values in returns.items():
+        found[engine] = {"mean": float(values.mean()), "error": float(stats.sem(values))}
+    if len(returns) == 2:
+        difference = returns["scml"] - returns["fast"]
+        found["difference"] = estimate(difference)
+        most = stats.sem(difference) * stats.t.ppf(0.95, len(difference) - 1)
+        found["margin"] = float(abs(difference.mean()) + most)
+    return found
+
+
+def estimate(values: np.ndarray) -> dict[str, float]:
+    """Mean and 95 % interval."""
+    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return {"mean": float(values.mean()), "low": float(values.mean() - half), "high": float(values.mean() + half)}
 
 
 def gains(returns: dict[str, dict[str, np.ndarray]], name: str) -> dict[str, dict[str, float]]:
     """What the policy earns more than another one in the same worlds, by engine, with 95 % intervals."""
-    found = {}
-    for engine in ENGINES:
-        gain = returns["policy"][engine] - returns[name][engine]
-        half = stats.sem(gain) * stats.t.ppf(0.975, len(gain) - 1)
-        found[engine] = {"mean": gain.mean(), "low": gain.mean() - half, "high": gain.mean() + half}
-    return {engine: {key: float(value) for key, value in gain.items()} for engine, gain in found.items()}
+    return {engine: estimate(mine - returns[name][engine]) for engine, mine in returns["policy"].items()}
 
 
 def table(found: dict[str, dict[str, Any]], n: int) -> Table:
     """A row for each player."""
-    columns = ("held-out return", "fast (standard error)", "scml (standard error)", "scml - fast, 95 % interval")
-    shown_table = Table(*columns, title=f"{n} episodes on each engine, the same worlds", title_justify="left")
+    engines = [name for name in ("fast", "scml") if name in found["policy"]]
+    compared = "difference" in found["policy"]
+    columns = ["held-out return", *(f"{engine} (standard error)" for engine in engines)]
+    columns += ["scml - fast, 95 % interval"] if compared else []
+    shown_table = Table(*columns, title=f"{n} episodes, the same worlds", title_justify="left")
     for name, row in found.items():
-        engines = [f"{row[engine]['mean']:.4f} ({row[engine]['error']:.4f})" for engine in ENGINES]
-        shown_table.add_row(name, *engines, shown(row["difference"], "+"))
+        cells = [f"{row[engine]['mean']:.4f} ({row[engine]['error']:.4f})" for engine in engines]
+        shown_table.add_row(name, *cells, *([shown(row["difference"], "+")] if compared else []))
     return shown_table
 
 
