@@ -1,4 +1,4 @@
-"""Every file of experiments/results that holds figures names the command that made it."""
+"""Every file of experiments/results that holds figures names the command that made it; a checkpoint does not."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
-FILES = sorted(p for p in RESULTS.rglob("*") if p.suffix in (".json", ".md") and "policies" not in p.parts)
-CSVS = sorted(p for p in RESULTS.rglob("*.csv") if "policies" not in p.parts)
+FILES = sorted(p for p in RESULTS.rglob("*") if p.suffix in (".json", ".md") and p.name != "meta.json")
+CSVS = sorted(RESULTS.rglob("*.csv"))
 
 
 def named(path: Path) -> bool:
