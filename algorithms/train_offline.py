@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,6 +81,7 @@ def train_offline(
     resume: bool = False,
     title: str = "",
     about: dict[str, Any] | None = None,
+    head: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
     """Trains, keeps the weights that foretell the validation split best, writes offline.json and returns it.
 
@@ -91,6 +93,7 @@ def train_offline(
         resume: go on from checkpoints/last.
         title: heads the display.
         about: kept in every checkpoint.
+        head: what offline.json begins with.
     """
     source = Source(grid_of(learner.data), [], learner.data.observation_names, learner.data.manifest["config"])
     last = folder / "checkpoints" / "last"
@@ -127,7 +130,7 @@ def train_offline(
             checkpoint.save(last, learner, source, counters, about or {})
             clock.lap("save")
     checkpoint.load_weights(checkpoint.newest(folder), learner.modules())
-    summary = {**counters, "seconds": time.perf_counter() - began, **compare(learner)}
+    summary = {**head, **counters, "seconds": time.perf_counter() - began, **compare(learner)}
     if env is not None:
         summary |= _play(learner.policy(), env, config, log, counters["best"])
     log.close()

@@ -39,7 +39,7 @@ from bench import write_rows
 from bench_training_worlds import SyntheticEnv
 from rich.console import Console
 from rich.table import Table
-from settings import EnvConfig, make_scml_env, options_of
+from settings import EnvConfig, make_env
 from torch import nn
 
 from algorithms.buffer import RolloutBuffer
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=140)
     machine = about(__file__, argv) | {"torch": torch.__version__}
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
-    env = make_env(config)
+    env = make_worlds(config)
     rows: list[dict[str, Any]] = []
     for hidden in dict.fromkeys(sizes(text) for text in config.hidden):
         with console.status(f"{config.env}, {hidden}"):
@@ -131,14 +131,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def make_env(config: TrainingBenchConfig) -> VectorEnv:
+def make_worlds(config: TrainingBenchConfig) -> VectorEnv:
     """Returns the worlds, reset."""
     env: Any
     if config.env == "synthetic":
         env = SyntheticEnv(config.n_worlds, config.seed)
     else:
         worlds = EnvConfig(env=config.env, env_options=config.env_options, workers=config.threads)
-        env = make_scml_env(worlds, config.seed, config.n_worlds, False, options_of(config.env_options))
+        env = make_env(worlds, config.seed, config.n_worlds)
     env.reset(config.seed)
     return env
 

@@ -3,8 +3,6 @@
 Runs in its own virtual environment, never in ours: `bench_training.py` starts it and reads the JSON.
 """
 
-import argparse
-import json
 import tempfile
 import time
 import warnings
@@ -14,6 +12,7 @@ from benchmarl.algorithms import MappoConfig
 from benchmarl.environments import VmasTask
 from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from benchmarl.models.mlp import MlpConfig
+from other_venv import serve
 
 warnings.filterwarnings("ignore")
 N_AGENTS, N_STEPS = 3, 100
@@ -31,13 +30,12 @@ class Marks(Callback):
         self.marks.append((time.process_time(), time.perf_counter()))
 
 
-def main() -> int:
-    """Trains for a few iterations and writes their times."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON: hidden, decisions, epochs, minibatches, repeats, ...")
-    parser.add_argument("--out", required=True)
-    args = parser.parse_args()
-    settings = json.loads(args.settings)
+def train(settings):
+    """Trains for a few iterations; one row with the times of each.
+
+    Args:
+        settings: hidden, decisions, epochs, minibatches, repeats, warm_up, seed.
+    """
     torch.set_num_threads(1)
     n_worlds = max(1, settings["decisions"] // (N_STEPS * N_AGENTS))
     n_frames = n_worlds * N_STEPS
@@ -62,10 +60,8 @@ def main() -> int:
         if repeat >= settings["warm_up"]:
             seconds = {"cpu_seconds": after[0] - before[0], "wall_seconds": after[1] - before[1]}
             rows.append({"repeat": repeat - settings["warm_up"], "decisions": N_AGENTS * n_frames} | seconds)
-    with open(args.out, "w") as file:
-        json.dump(rows, file)
-    return 0
+    return rows
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(serve(__doc__, train))

@@ -6,8 +6,6 @@ gradient steps are one compiled function, parameters are shared by the agents, a
 own. CPU seconds are those of all threads of XLA.
 """
 
-import argparse
-import json
 import os
 import time
 
@@ -17,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import jaxmarl
 import optax
+from other_venv import serve
 
 N_STEPS, LEARNING_RATE, GAMMA, LAMBDA, CLIP, VALUE_WEIGHT, ENTROPY_WEIGHT = 100, 7e-4, 0.99, 0.95, 0.2, 0.5, 0.01
 
@@ -112,14 +111,12 @@ def iteration_of(env, n_worlds, epochs, minibatches, optimiser):
     return begin, iterate
 
 
-def main() -> int:
-    """Trains for a few iterations and writes their times."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON: hidden, decisions, epochs, minibatches, repeats, ...")
-    parser.add_argument("--out", required=True)
-    args = parser.parse_args()
-    settings = json.loads(args.settings)
+def train(settings):
+    """Trains for a few iterations; one row with the times of each.
 
+    Args:
+        settings: hidden, decisions, epochs, minibatches, repeats, warm_up, seed.
+    """
     env = jaxmarl.make("MPE_simple_spread_v3", max_steps=N_STEPS)
     n_worlds = max(1, settings["decisions"] // (N_STEPS * env.num_agents))
     agent, hidden = env.agents[0], settings["hidden"]
@@ -142,10 +139,8 @@ def main() -> int:
             decisions = env.num_agents * n_worlds * N_STEPS
             rows.append({"repeat": repeat, "decisions": decisions, "cpu_seconds": cpu, "wall_seconds": wall})
             rows[-1]["reward"] = reward
-    with open(args.out, "w") as file:
-        json.dump(rows, file)
-    return 0
+    return rows
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(serve(__doc__, train))

@@ -7,9 +7,7 @@ in its favour: as shipped, BenchMARL seeds all training environments alike (the 
 first episode); here each is seeded on its own.
 """
 
-import argparse
 import itertools
-import json
 import tempfile
 import time
 import warnings
@@ -22,6 +20,7 @@ from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from benchmarl.models.mlp import MlpConfig
 from mpe2 import simple_spread_v3
 from mpe_settings import play
+from other_venv import serve
 from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
@@ -73,13 +72,12 @@ def evaluate(experiment: Experiment, settings: dict, greedy: bool) -> list[float
         return play(act, settings)
 
 
-def main() -> int:
-    """Trains, evaluates on held-out seeds, prints and writes the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON: algo, seed and mpe_settings.SETTINGS")
-    parser.add_argument("--out", required=True)
-    args = parser.parse_args()
-    settings = json.loads(args.settings)
+def train(settings):
+    """Trains, evaluates on held-out seeds, prints and returns the result.
+
+    Args:
+        settings: algo, seed and mpe_settings.SETTINGS.
+    """
     torch.set_num_threads(1)
 
     task = SpreadTask("SIMPLE_SPREAD", {"N": 3, "local_ratio": 0.5, "max_cycles": settings["max_cycles"]})
@@ -108,11 +106,9 @@ def main() -> int:
         scores = {"greedy": evaluate(experiment, settings, True), "sampled": evaluate(experiment, settings, False)}
     result = {"library": "benchmarl", "settings": settings, "cpu_seconds": cpu, "wall_seconds": wall}
     result |= {"agent_steps": settings["frames"] * 3, "curve": curve.points, "evaluation": scores}
-    with open(args.out, "w") as file:
-        json.dump(result, file)
     print(f"{settings['algo']} seed {settings['seed']}: cpu {cpu:.0f} s, greedy {np.mean(scores['greedy']):.2f}")
-    return 0
+    return result
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(serve(__doc__, train))

@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     table = Table(
         "env", "policy", "runs", "held-out return", "95 % interval", "over random", "over greedy", "over prudent"
     )
-    results: dict[str, dict[str, Any]] = {"about": about(__file__, argv)}
+    results: dict[str, dict[str, Any]] = {}
     lines = []
     for env in config.env:
         mine = {(algo, seed): folders[env, algo, seed] for algo in config.algo for seed in config.seeds}
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
             lines.append((env, algo, seed, values.mean(), stats.sem(values)))
     with open(config.out / "learning.csv", "w", newline="") as file:
         csv.writer(file).writerows([("env", "algo", "seed", "held_out_return", "standard_error"), *lines])
-    (config.out / "learning.json").write_text(json.dumps(results, indent=1) + "\n")
+    (config.out / "learning.json").write_text(json.dumps({"about": about(__file__, argv)} | results, indent=1) + "\n")
     curves = {
         env: {algo: [folders[env, algo, seed] for seed in config.seeds] for algo in config.algo} for env in config.env
     }

@@ -104,8 +104,8 @@ def main(argv: list[str]) -> int:
         resume=config.resume is not None,
         title=f"{config.algo} of {config.data}, seed {config.seed} -> {folder}",
         about=settings,
+        head={"about": about("run.py", argv)},
     )
-    (folder / "offline.json").write_text(json.dumps({"about": about("run.py", argv)} | summary, indent=1))
     print(f"pass {summary['best']} of {summary['update']} foretold best, {summary['seconds']:.0f} s; {folder}")
     Console(width=120).print(table(summary))
     if env is not None:

@@ -73,18 +73,17 @@ def main(argv: list[str] | None = None) -> int:
         bank = env.config["bank"]
         checkpoint.check_columns(policy.observation_names, env.observation_names, folder)
         players = {"policy": policy, "random": Policy.uniform(env.observation.shape[-1], env.action_grid)}
-        for name in names:
-            if name in players:
-                with console.status(f"{engine}: {name}"):
-                    returns[name][engine] = returns_of(evaluate(env, players[name], config.seed, config.episodes))
+        place = config_of(worlds.env, **options_of(worlds.env_options) | {"engine": engine, "bank": bank})
         per_world = -(-config.episodes // env.n_worlds)
         seeds = [episode_seed(config.seed, e, i) for e in range(env.n_worlds) for i in range(per_world)]
-        env.close()
-        options = options_of(worlds.env_options) | {"engine": engine, "bank": bank}
         for name in names:
+            title = f"{engine}: {name}"
             if name not in players:
-                place = config_of(worlds.env, **options)
-                returns[name][engine] = in_place(place, name, seeds, config.workers, f"{engine}: {name}", console)
+                returns[name][engine] = in_place(place, name, seeds, config.workers, title, console)
+                continue
+            with console.status(title):
+                returns[name][engine] = returns_of(evaluate(env, players[name], config.seed, config.episodes))
+        env.close()
     found = {name: means(mine) for name, mine in returns.items()}
     console.print(table(found, len(returns["policy"][config.engines[0]])))
     if "margin" in found["policy"]:
@@ -92,9 +91,8 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f"The policy's two returns are equivalent at the 5 % level within +-{margin:.4f}.")
     over = {name: gains(returns, name) for name in config.beside}
     for name, gain in over.items():
-        console.print(
-            f"over {name}: " + ", ".join(f"{engine} {shown(numbers, '+')}" for engine, numbers in gain.items())
-        )
+        texts = [f"{engine} {shown(numbers)}" for engine, numbers in gain.items()]
+        console.print(f"over {name}: {', '.join(texts)}")
     if config.out is not None:
         plain = {name: {engine: values.tolist() for engine, values in mine.items()} for name, mine in returns.items()}
         numbers = {"about": about(__file__, argv), "checkpoint": str(folder), "engines": found, "policy_over": over}
@@ -152,13 +150,13 @@ def table(found: dict[str, dict[str, Any]], n: int) -> Table:
     shown_table = Table(*columns, title=f"{n} episodes, the same worlds", title_justify="left")
     for name, row in found.items():
         cells = [f"{row[engine]['mean']:.4f} ({row[engine]['error']:.4f})" for engine in engines]
-        shown_table.add_row(name, *cells, *([shown(row["difference"], "+")] if compared else []))
+        shown_table.add_row(name, *cells, *([shown(row["difference"])] if compared else []))
     return shown_table
 
 
-def shown(numbers: dict[str, float], sign: str = "") -> str:
-    """A mean with its interval."""
-    return "{mean:{s}.4f} [{low:{s}.4f}, {high:{s}.4f}]".format(**numbers, s=sign)
+def shown(numbers: dict[str, float]) -> str:
+    """A difference with its interval."""
+    return "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**numbers)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def seat_scores(config: EnvConfig, agent: str, seeds: Iterable[int], options: Ma
         ValueError: for a mix of agents, and on the fast engine for an agent without a compiled twin.
     """
     members = list(opponents.pool(agent, config.track, config.year))
-    if len(members) != 1:
+    if len(members) != 1 or members == [opponents.DEFAULT]:
         raise ValueError(f"{agent!r} is a mix of agents; name one.")
     (path,) = members
     if config.engine == "scml":
@@ -39,7 +39,7 @@ def seat_scores(config: EnvConfig, agent: str, seeds: Iterable[int], options: Ma
     opponents.check_compiled([path], config)
     policy = opponents.compiled_policy(path, config.track)
     if policy is None:
-        raise ValueError(f"{agent!r} is a policy or the default agents; name an agent that is compiled.")
+        raise ValueError(f"{agent!r} is a policy; name an agent that is compiled.")
     fleet, scores = Fleet(config, 1), []
     networks = fleet.networks()
     for seed in seeds:

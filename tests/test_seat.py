@@ -26,7 +26,8 @@ def test_on_scml_any_agent_takes_the_seat_on_the_fast_engine_a_compiled_one():
 
 def test_a_mix_and_options_are_refused():
     config = config_of("std-mini", engine="scml", days=5)
-    with pytest.raises(ValueError, match="mix"):
-        seat_scores(config, "champions-cloned", [0])
+    for agents in ("champions-cloned", "default"):
+        with pytest.raises(ValueError, match="mix"):
+            seat_scores(config, agents, [0])
     with pytest.raises(ValueError, match="variant"):
         seat_scores(config, "prudent", [0], {"theta": 1.0})
