@@ -515,6 +515,7 @@ def test_the_generators_of_the_caller_are_left_alone(local, pool):
 
 
 def test_close_and_garbage_collection_leave_no_process_and_no_file():
+    gc.collect()  # else what other tests of this process left open closes in the middle of this one
     children, descriptors = set(multiprocessing.active_children()), []
     for collect in (False, True):
         env = VectorEnv(SHIELDED, n_worlds=2, workers=2)
