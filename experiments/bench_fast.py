@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numba
 import numpy as np
@@ -30,6 +30,7 @@ class FastCase:
     n_worlds: int
     threads: int
     opponents: str = "default"
+    rows: Literal["all", "window"] = "all"
 
 
 @dataclass
@@ -110,6 +111,7 @@ def run_fast(env_id: str, bank: str, case: FastCase, seconds: float, seed: int) 
         controlled=case.controlled,
         bank=bank,
         opponents=case.opponents,
+        rows=case.rows,
     )
     grid = env.action_grid
     actions, stream = np.zeros((env.n_worlds, env.n_agents), np.int64), np.array([seed + 1], np.uint64)

@@ -60,6 +60,7 @@ class FastShard:
         self._pool = ThreadPoolExecutor(threads, "scml-worlds") if threads > 1 else None
         self._seed = 0
         now, n_lanes = arrays.now, len(self._parts)
+        arrays.team[:] = -1
         self.board = Board(
             *now,
             arrays.final_observation,
@@ -70,7 +71,8 @@ class FastShard:
             arrays.returns,
             arrays.done,
             controlled=np.full((n_worlds, config.n_controlled), -1),
-            window=np.full(n_worlds, -1),
+            window=arrays.team,
+            n_written=np.zeros(n_worlds, np.int64),
             book=np.zeros((n_worlds, config.n_controlled, book.N_COLUMNS)),
             day=np.zeros(n_worlds, np.int64),
             answered=np.zeros(n_worlds, np.int64),
@@ -160,6 +162,15 @@ class FastShard:
     def refresh(self) -> None:
         """Writes every row of what the agents see as of now."""
         refresh_all(self._world, self._settings, self._board)
+
+    def everyone(self) -> tuple[np.ndarray, np.ndarray]:
+        """(observation, state) of every team as of now, in arrays of their own; see `VectorEnv.everyone`."""
+        shapes, n_worlds = Layout(self.config).shapes(), len(self.arrays.episode)
+        rows = {
+            name: np.zeros((n_worlds, *shapes[name][0]), shapes[name][1]) for name in ("observation", "state", "bounds")
+        }
+        refresh_all(self._world, self._settings, handle(self.board._replace(**rows)))
+        return rows["observation"], rows["state"]
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """All that changes, as arrays by name."""

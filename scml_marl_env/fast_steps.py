@@ -52,10 +52,13 @@ class Settings(NamedTuple):
 
 
 class Board(NamedTuple):
-    """What the environment shows and remembers of E worlds with F teams of K slots (N = F*K agents)."""
+    """What the environment shows and remembers of E worlds with F teams of K slots.
+
+    G teams are shown, N = G*K agents: all of them (G = F), or the one whose window it is (G = 1).
+    """
 
     observation: np.ndarray  # float32 (E, N, D)
-    state: np.ndarray  # float32 (E, F, S)
+    state: np.ndarray  # float32 (E, G, S)
     bounds: np.ndarray  # int32 (E, N, M)
     active: np.ndarray  # bool (E, N)
     reward: np.ndarray  # float32 (E, F)
@@ -63,7 +66,7 @@ class Board(NamedTuple):
     terminated: np.ndarray  # bool (E, F)
     truncated: np.ndarray  # bool (E, F)
     executed: np.ndarray  # int64 (E, N)
-    final_observation: np.ndarray  # float32 (E, N, D)
+    final_observation: np.ndarray  # float32 (E, N, D); these four have no rows (E = 0) where not every team is shown
     final_state: np.ndarray  # float32 (E, F, S)
     final_active: np.ndarray  # bool (E, N)
     final_bounds: np.ndarray  # int32 (E, N, M)
@@ -72,6 +75,7 @@ class Board(NamedTuple):
     done: np.ndarray  # bool (E, F), the team has ended, or is not there
     controlled: np.ndarray  # int64 (E, F), the factory of each team, -1 for none
     window: np.ndarray  # int64 (E,), the team that has to answer, -1 if the episode is over
+    n_written: np.ndarray  # int64 (E,), rows of the team that was shown last
     book: np.ndarray  # float64 (E, F, reward.N_COLUMNS)
     day: np.ndarray  # int64 (E,), of the last rewards
     answered: np.ndarray  # int64 (E,), the team that answered last
@@ -91,6 +95,18 @@ class Board(NamedTuple):
     lane_answers: np.ndarray  # int64 (lanes, 4, K)
 
 
+@lean
+def shown_at(board: Board, team: int) -> int:
+    """Which of the teams that are shown is this one."""
+    return team if board.state.shape[1] > 1 else 0
+
+
+@lean
+def is_shown(board: Board, e: int, team: int) -> bool:
+    """Whether what a team sees has a place."""
+    return board.state.shape[1] == board.done.shape[1] or team == board.window[e]
+
+
 @kernel
 def start(world: World, settings: Settings, board: Board, e: int) -> None:
     """Plays a world that has just begun to its first stop."""
@@ -101,6 +117,7 @@ def start(world: World, settings: Settings, board: Board, e: int) -> None:
     board.changed[e] = 0
     board.unsafe[e] = 0
     board.executed[e] = 0
+    board.n_written[e] = 0
     board.observation[e] = 0
     board.bounds[e] = 0
     board.bounds[e, :, grid.CAN_WAIT] = 1  # all that a slot without a partner may do
@@ -121,7 +138,7 @@ def show_start(world: World, settings: Settings, board: Board, e: int) -> None:
             book.open_book(board.book[e, team], world.views.floats[b, at.BALANCE], world.views.ints[b, at.DAY], value)
     board.active[e] = False
     for team in range(board.controlled.shape[1]):
-        if board.controlled[e, team] >= 0:
+        if board.controlled[e, team] >= 0 and is_shown(board, e, team):
             show_team(world, settings, board, e, team, 0)
     show_active(world, settings, board, e, board.window[e])
     end(world, settings, board, e, 0)
@@ -171,10 +188,10 @@ def scratch_of(board: Board, lane: int) -> Scratch:
 def answer(world: World, settings: Settings, board: Board, e: int, team: int, lane: int) -> None:
     """Settles the chosen actions of the window and hands them to the negotiations."""
     n_slots, b = board.chosen.shape[1], e * settings.n_views + team
-    first, rules = team * n_slots, settings.rules
+    first, rules = shown_at(board, team) * n_slots, settings.rules
     n = world.views.ints[b, at.N_SUPPLIERS] + world.views.ints[b, at.N_CONSUMERS]
     bounds = board.bounds[e, first : first + n]
-    before = board.answered[e] * n_slots
+    before = shown_at(board, board.answered[e]) * n_slots
     board.executed[e, before : before + n_slots] = grid.WAIT
     board.answered[e] = team
     board.length[e] += 1
@@ -280,11 +297,12 @@ def reward(world: World, settings: Settings, board: Board, e: int) -> None:
 @lean
 def show_active(world: World, settings: Settings, board: Board, e: int, team: int) -> None:
     """Writes which agents have a decision to take: none but those of the window of `team`, if that is not -1."""
-    n_slots, answered = board.chosen.shape[1], board.answered[e]
+    n_slots = board.chosen.shape[1]
+    before, first = shown_at(board, board.answered[e]) * n_slots, shown_at(board, team) * n_slots
     for k in range(n_slots):
-        board.active[e, answered * n_slots + k] = False
+        board.active[e, before + k] = False
     for k in range(n_slots if team >= 0 else 0):
-        board.active[e, team * n_slots + k] = world.views.flags[e * settings.n_views + team, k, at.ON_TURN]
+        board.active[e, first + k] = world.views.flags[e * settings.n_views + team, k, at.ON_TURN]
 
 
 @lean
@@ -295,7 +313,7 @@ def end(world: World, settings: Settings, board: Board, e: int, lane: int) -> No
         stop(board, e, True)
     for team in range(board.done.shape[1]):
         n_ends += board.terminated[e, team] | board.truncated[e, team]
-    if n_ends == 0:
+    if n_ends == 0 or board.final_state.shape[0] == 0:
         return
     for team in range(board.done.shape[1]):
         if board.terminated[e, team] or board.truncated[e, team]:
@@ -328,7 +346,17 @@ def last_of(world: World, settings: Settings, board: Board, e: int, team: int) -
     """The row behind the last slot of a team with a partner."""
     b = e * settings.n_views + team
     n = world.views.ints[b, at.N_SUPPLIERS] + world.views.ints[b, at.N_CONSUMERS]
-    return team * board.chosen.shape[1] + n
+    return shown_at(board, team) * board.chosen.shape[1] + n
+
+
+@lean
+def clear_rows(board: Board, e: int, n: int) -> None:
+    """Clears what is left of a team with more partners than the `n` of the one that is shown now in its place."""
+    for k in range(n, board.n_written[e]):
+        board.observation[e, k] = 0
+        board.bounds[e, k] = 0
+        board.bounds[e, k, grid.CAN_WAIT] = 1
+    board.n_written[e] = n
 
 
 @lean
@@ -336,8 +364,11 @@ def show_bounds(world: World, settings: Settings, board: Board, e: int, team: in
     """Writes the bounds of a team, if that is not -1."""
     if team < 0:
         return
-    b, rules, first = e * settings.n_views + team, settings.rules, team * board.chosen.shape[1]
-    bounds = board.bounds[e, first : last_of(world, settings, board, e, team)]
+    b, rules, first = e * settings.n_views + team, settings.rules, shown_at(board, team) * board.chosen.shape[1]
+    last = last_of(world, settings, board, e, team)
+    if board.state.shape[1] < board.done.shape[1]:
+        clear_rows(board, e, last)
+    bounds = board.bounds[e, first:last]
     write_bounds_with(world.views, b, rules.shield, rules.useful, rules.n_price_levels, bounds, scratch_of(board, lane))
 
 
@@ -346,11 +377,11 @@ def show_threads(world: World, settings: Settings, board: Board, e: int, team: i
     """Writes what is told of each thread of a team, if that is not -1."""
     if team < 0:
         return
-    b, first = e * settings.n_views + team, team * board.chosen.shape[1]
-    last = last_of(world, settings, board, e, team)
+    b, shown = e * settings.n_views + team, shown_at(board, team)
+    first, last = shown * board.chosen.shape[1], last_of(world, settings, board, e, team)
     observation = board.observation[e, first:last]
     threads = observation if settings.columns.thread >= 0 else board.lane_features[lane]
-    bounds, state = board.bounds[e, first:last], board.state[e, team]
+    bounds, state = board.bounds[e, first:last], board.state[e, shown]
     write_threads(world.views, b, settings.columns, bounds, threads, observation, state)
 
 
@@ -359,9 +390,9 @@ def show_shared(world: World, settings: Settings, board: Board, e: int, team: in
     """Writes what all threads of a team share, if that is not -1."""
     if team < 0:
         return
-    b, first = e * settings.n_views + team, team * board.chosen.shape[1]
-    last = last_of(world, settings, board, e, team)
-    bounds, state = board.bounds[e, first:last], board.state[e, team]
+    b, shown = e * settings.n_views + team, shown_at(board, team)
+    first, last = shown * board.chosen.shape[1], last_of(world, settings, board, e, team)
+    bounds, state = board.bounds[e, first:last], board.state[e, shown]
     write_shared(world.views, b, settings.columns, bounds, board.observation[e, first:last], state)
     if state.shape[0] > settings.n_public:
         write_private(world.tables, world.state, e, state[settings.n_public :])
@@ -372,7 +403,7 @@ def take_actions(board: Board, actions: np.ndarray, n_actions: int) -> int:
     """Copies the actions of the windows from int (E, N); returns e * N + n of one outside 0..A-1, else -1."""
     n_agents, n_slots = actions.shape[1], board.chosen.shape[1]
     for e in range(actions.shape[0]):
-        first = max(0, board.window[e]) * n_slots
+        first = max(0, shown_at(board, board.window[e])) * n_slots
         for k in range(n_slots):
             action = actions[e, first + k] if board.active[e, first + k] else grid.WAIT
             if action < 0 or action >= n_actions:
@@ -429,7 +460,7 @@ def step_all(world: World, settings: Settings, board: Board, places: np.ndarray,
 def fetch_world(world: World, settings: Settings, board: Board, e: int) -> None:
     """Asks the memory for what answering and playing on reads of a place."""
     tables, state, team, n_slots = world.tables, world.state, board.window[e], board.chosen.shape[1]
-    w, f, first = state.world[e, fast.ROW], board.controlled[e, team], team * n_slots
+    w, f, first = state.world[e, fast.ROW], board.controlled[e, team], shown_at(board, team) * n_slots
     fetch_view(world.views, e * settings.n_views + team)
     fetch(board.bounds[e, first : first + n_slots])
     fetch(tables.thread[w])
@@ -448,11 +479,12 @@ def fetch_rows(world: World, settings: Settings, board: Board, e: int) -> None:
     """Asks the memory for what showing the next window of a place reads and writes."""
     team, n_slots = board.window[e], board.chosen.shape[1]
     if team >= 0:
-        first = team * n_slots
+        shown = shown_at(board, team)
+        first = shown * n_slots
         fetch_view(world.views, e * settings.n_views + team)
         fetch(board.bounds[e, first : first + n_slots])
         fetch(board.observation[e, first : first + n_slots])
-        fetch(board.state[e, team])
+        fetch(board.state[e, shown])
 
 
 @lean
@@ -486,5 +518,5 @@ def refresh_all(world: World, settings: Settings, board: Board) -> None:
     """Brings every row up to date."""
     for e in range(board.controlled.shape[0]):
         for team in range(board.controlled.shape[1]):
-            if board.controlled[e, team] >= 0:
+            if board.controlled[e, team] >= 0 and is_shown(board, e, team):
                 show_team(world, settings, board, e, team, 0)

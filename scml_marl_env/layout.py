@@ -30,14 +30,18 @@ class EnvArrays(NamedTuple):
 
 
 class Layout:
-    """Sizes and names that follow from a config, before any world is drawn."""
+    """Sizes and names that follow from a config, before any world is drawn.
 
-    def __init__(self, config: EnvConfig) -> None:
-        self.config = config
+    With `one_team` the agents are the slots of whichever factory has to answer, instead of those of every factory.
+    """
+
+    def __init__(self, config: EnvConfig, one_team: bool = False) -> None:
+        self.config, self.one_team = config, one_team
         self.grid = ActionGrid.covering(config.horizon, config.n_lines, config.max_quantity, config.n_price_levels)
         self.n_factories = config.n_controlled
         self.n_slots = config.n_slots
-        self.n_agents = self.n_factories * self.n_slots
+        self.n_shown = 1 if one_team else self.n_factories
+        self.n_agents = self.n_shown * self.n_slots
         self.agent_names = [f"thread_{n}" for n in range(self.n_agents)]
         n_leads = config.horizon + 1
         parts = {
@@ -68,7 +72,7 @@ class Layout:
         n, f = self.n_agents, self.n_factories
         return {
             "observation": ((n, len(self.observation_names)), np.float32),
-            "state": ((f, len(self.state_names)), np.float32),
+            "state": ((self.n_shown, len(self.state_names)), np.float32),
             "bounds": ((n, self.grid.n_bounds), np.int32),
             "active": ((n,), np.bool_),
             "reward": ((f,), np.float32),

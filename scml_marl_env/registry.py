@@ -4,7 +4,7 @@ import difflib
 import sys
 from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from scml_marl_env.config import EnvConfig, check_options
 from scml_marl_env.opponents import check_compiled, pool
@@ -92,7 +92,14 @@ def make_factory(env_id: str, **options: Any) -> "FactoryEnv":
     return FactoryEnv(config)
 
 
-def make_vector(env_id: str, n_worlds: int = 1, seed: int = 0, workers: int = 0, **options: Any) -> "VectorEnv":
+def make_vector(
+    env_id: str,
+    n_worlds: int = 1,
+    seed: int = 0,
+    workers: int = 0,
+    rows: Literal["all", "window"] = "all",
+    **options: Any,
+) -> "VectorEnv":
     """E worlds at once, as arrays.
 
     Args:
@@ -100,6 +107,7 @@ def make_vector(env_id: str, n_worlds: int = 1, seed: int = 0, workers: int = 0,
         n_worlds: E.
         seed: fixes every episode of every world.
         workers: processes that play the worlds, 0 plays them in this one; with engine="fast" threads of this process.
+        rows: show the agents of all controlled factories, or of the one that has to answer: see `VectorEnv`.
         **options: fields of `EnvConfig`.
 
     Raises:
@@ -108,7 +116,7 @@ def make_vector(env_id: str, n_worlds: int = 1, seed: int = 0, workers: int = 0,
     config = config_of(env_id, **options)
     from scml_marl_env.vector import VectorEnv
 
-    return VectorEnv(config, n_worlds=n_worlds, seed=seed, workers=workers)
+    return VectorEnv(config, n_worlds=n_worlds, seed=seed, workers=workers, rows=rows)
 
 
 def make_factory_vector(

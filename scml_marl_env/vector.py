@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class VectorEnv:
         state: float32 (E, F, S).
         bounds: int32 (E, N, M); `action_grid.mask(bounds)` are the legal actions.
         active: bool (E, N), the agent has a decision to take now; the actions of others are ignored.
+        team: int64 (E,), the team that these agents belong to.
     `step` also writes what has just happened:
         reward: float32 (E, F).
         elapsed: float32 (E, F), days that passed: the step is discounted by gamma ** elapsed.
@@ -43,6 +44,11 @@ class VectorEnv:
         episodes: list of dicts, the statistics of ended episodes: those of `ArrayEnv.statistics`, and which `episode`
             of which `world`. The caller clears it.
 
+    With rows="window" a world shows one team at a time, the one whose window it is: N = K agents, the slots of team
+    `team[e]`, and one state, (E, 1, S). Rewards and ends are told of all F teams as ever. Where one policy plays many
+    factories this is all that it needs; it takes F times less memory, and the engine then works in the processor's
+    caches. `everyone` shows all teams where they are wanted, and there are no `final_*`: nothing is ever truncated.
+
     Episode i of world e is drawn from (seed, e, i) alone, so that neither the number of worlds nor that of workers
     changes it.
 
@@ -51,7 +57,14 @@ class VectorEnv:
     is raised here, with workers or without, and the environment must be reset.
     """
 
-    def __init__(self, config: EnvConfig, n_worlds: int = 1, seed: int = 0, workers: int = 0) -> None:
+    def __init__(
+        self,
+        config: EnvConfig,
+        n_worlds: int = 1,
+        seed: int = 0,
+        workers: int = 0,
+        rows: Literal["all", "window"] = "all",
+    ) -> None:
         """Makes the worlds, in which nothing has begun: `reset` comes first.
 
         Args:
@@ -60,6 +73,8 @@ class VectorEnv:
             seed: fixes every episode of every world.
             workers: processes that play the worlds, at most E; 0 plays them in this one. With engine="fast" they are
                 threads of this process, 0 and 1 being its own.
+            rows: show the agents of all teams, or of the team whose window it is: see the class. "window" needs
+                engine="fast" and no `max_cycles`.
 
         Raises:
             TypeError: if `config` is no EnvConfig.
@@ -72,7 +87,8 @@ class VectorEnv:
         if self.n_workers > self.n_worlds:
             raise ValueError(f"workers={workers} for n_worlds={n_worlds}: a worker plays at least one world.")
         self._seed = check_seed(seed)
-        layout = Layout(config)
+        self.rows = _checked_rows(rows, config)
+        layout = Layout(config, rows == "window")
         self.config = describe(config)
         self.n_agents, self.n_teams = layout.n_agents, layout.n_factories
         self.action_grid = layout.grid
@@ -99,7 +115,7 @@ class VectorEnv:
         now = arrays.now
         self.observation, self.state, self.bounds, self.active = now.observation, now.state, now.bounds, now.active
         self.reward, self.elapsed, self.executed = now.reward, now.elapsed, now.executed
-        self.terminated, self.truncated = now.terminated, now.truncated
+        self.terminated, self.truncated, self.team = now.terminated, now.truncated, arrays.team
         self.final_observation, self.final_state = arrays.final_observation, arrays.final_state
         self.final_active, self.final_bounds = arrays.final_active, arrays.final_bounds
 
@@ -164,6 +180,18 @@ class VectorEnv:
         self._worlds.refresh()
         self._must_reset = None
 
+    def everyone(self) -> tuple[np.ndarray, np.ndarray]:
+        """What every team sees now, float32 (E, F*K, D) and (E, F, S): the caller's, while the own rows may be fewer.
+
+        Raises:
+            RuntimeError: before reset(), after close() or an error, or while a step is under way.
+        """
+        self._check_ready("everyone")
+        if self.rows == "window":
+            return self._worlds.everyone()
+        self.refresh()
+        return self.observation.copy(), self.state.copy()
+
     def state_dict(self) -> dict[str, Any]:
         """What rebuilds this moment: seed and episodes, and for the real engine the actions since they began.
 
@@ -172,6 +200,8 @@ class VectorEnv:
         """
         self._check_ready("state_dict")
         saved = {"seed": self._seed, "episode": self._arrays.episode.copy(), "config": self.config}
+        if self.rows != "all":
+            saved["rows"] = self.rows
         if isinstance(self._worlds, Shard | Pool):
             self.refresh()  # a replay would not know which rows were refreshed before
             saved["check"] = self._fingerprints()
@@ -282,6 +312,8 @@ class VectorEnv:
         parts |= {"actions", "check"} if isinstance(self._worlds, Shard | Pool) else {"arrays"}
         if not isinstance(saved, Mapping) or not parts <= set(saved):
             raise ValueError(f"load_state_dict() takes what state_dict() returned, a dict of {sorted(parts)}.")
+        if saved.get("rows", "all") != self.rows:
+            raise ValueError(f"The saved worlds show rows={saved.get('rows', 'all')!r}, these rows={self.rows!r}.")
         there, here = saved["config"], self.config
         differ = [name for name in here if name != "render_mode" and there.get(name) != here[name]]
         if differ:
@@ -331,6 +363,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _checked_rows(rows: str, config: EnvConfig) -> str:
+    if rows not in ("all", "window"):
+        raise ValueError(f"rows must be 'all' or 'window', got {rows!r}.")
+    if rows == "window" and (config.engine != "fast" or config.max_cycles is not None):
+        raise ValueError(
+            "rows='window' keeps no view of a team whose episode is cut, and needs engine='fast' and max_cycles=None "
+            f"therefore; got engine={config.engine!r} and max_cycles={config.max_cycles!r}."
+        )
+    return rows
 
 
 def _whole(name: str, value: Any, low: int) -> int:

@@ -27,7 +27,7 @@ class VectorArrays(NamedTuple):
     """The arrays of E worlds, all in one piece of memory."""
 
     now: EnvArrays  # with a leading axis E
-    final_observation: np.ndarray  # float32 (E, N, D)
+    final_observation: np.ndarray  # float32 (E, N, D); these four are empty (0 worlds) where one team is shown at a time
     final_state: np.ndarray  # float32 (E, F, S)
     final_active: np.ndarray  # bool (E, N)
     final_bounds: np.ndarray  # int32 (E, N, M)
@@ -36,6 +36,7 @@ class VectorArrays(NamedTuple):
     length: np.ndarray  # int64 (E,), its steps so far
     returns: np.ndarray  # float64 (E, F), its rewards so far
     done: np.ndarray  # bool (E, F), the team has ended, or does not exist in this world
+    team: np.ndarray  # int64 (E,), whose window it is
     stepped: np.ndarray  # bool (E,), the worlds of the step that is asked for
 
     @classmethod
@@ -77,10 +78,14 @@ class VectorArrays(NamedTuple):
 def _shapes(layout: Layout, n_worlds: int) -> list[tuple[tuple[int, ...], type]]:
     shown = layout.shapes()
     f = layout.n_factories
-    rows = [shown[name] for name in EnvArrays._fields]
-    rows += [shown[name] for name in ("observation", "state", "active", "bounds", "executed")]
-    rows += [((), np.int64), ((), np.int64), ((f,), np.float64), ((f,), np.bool_), ((), np.bool_)]
-    return [((n_worlds, *shape), dtype) for shape, dtype in rows]
+    rows = [(n_worlds, *shown[name]) for name in EnvArrays._fields]
+    n_final = 0 if layout.one_team else n_worlds
+    rows += [(n_final, *shown[name]) for name in ("observation", "state", "active", "bounds")]
+    rows += [(n_worlds, *shown["executed"])]
+    rest: list[tuple[tuple[int, ...], type]]
+    rest = [((), np.int64), ((), np.int64), ((f,), np.float64), ((f,), np.bool_), ((), np.int64), ((), np.bool_)]
+    rows += [(n_worlds, *part) for part in rest]
+    return [((n, *shape), dtype) for n, shape, dtype in rows]
 
 
 def _n_bytes(shape: tuple[int, ...], dtype: type) -> int:
@@ -181,6 +186,7 @@ class Shard:
             game.reset(episode_seed(self._seed, e, episode + attempt))
             arrays.done[e] = game.done
             if game.window is not None:
+                arrays.team[e] = game.window
                 return
             ended.append(self._statistics(e))
         raise RuntimeError(
@@ -193,6 +199,7 @@ class Shard:
         game.step(actions)
         shown = game.arrays
         arrays.done[e] = game.done
+        arrays.team[e] = -1 if game.window is None else game.window
         arrays.length[e] += 1
         arrays.returns[e] += shown.reward
         over = shown.terminated | shown.truncated
