@@ -166,9 +166,10 @@ class FastShard:
     def everyone(self) -> tuple[np.ndarray, np.ndarray]:
         """(observation, state) of every team as of now, in arrays of their own; see `VectorEnv.everyone`."""
         shapes, n_worlds = Layout(self.config).shapes(), len(self.arrays.episode)
-        rows = {
-            name: np.zeros((n_worlds, *shapes[name][0]), shapes[name][1]) for name in ("observation", "state", "bounds")
-        }
+        rows: dict[str, np.ndarray] = {}
+        for name in ("observation", "state", "bounds"):
+            shape, dtype = shapes[name]
+            rows[name] = np.zeros((n_worlds, *shape), dtype)
         refresh_all(self._world, self._settings, handle(self.board._replace(**rows)))
         return rows["observation"], rows["state"]
 

@@ -27,7 +27,7 @@ class VectorArrays(NamedTuple):
     """The arrays of E worlds, all in one piece of memory."""
 
     now: EnvArrays  # with a leading axis E
-    final_observation: np.ndarray  # float32 (E, N, D); these four are empty (0 worlds) where one team is shown at a time
+    final_observation: np.ndarray  # float32 (E, N, D); these four have 0 worlds where one team is shown
     final_state: np.ndarray  # float32 (E, F, S)
     final_active: np.ndarray  # bool (E, N)
     final_bounds: np.ndarray  # int32 (E, N, M)

@@ -47,6 +47,7 @@ def spread(env: VectorEnv, actions: np.ndarray) -> np.ndarray:
         ("oneshot-mini", {}),
         ("std-mini", {"privileged_state": True, "observation": ("history", "broadcast")}),
         ("std-mini", {"controlled": 2, "inventory": "conserving", "shield": "covered"}),
+        ("std-mini", {"factories_per_level": (1, 5), "days": (3, 5)}),
     ],
 )
 def test_a_team_sees_the_same(env_id, options):
