@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from algorithms.interface import Refreshable, VectorEnv
-from algorithms.returns import Trajectory
+from algorithms.interface import Refreshable, VectorEnv, shows_one_team
+from algorithms.returns import EVERY_TEAM, Trajectory
 
 
 class RolloutBuffer:
@@ -16,11 +16,13 @@ class RolloutBuffer:
 
     Attributes (T steps, E worlds, N agents, F teams):
         observation: float32 (T, E, N, D).  state: float32 (T, E, F, S).  bounds: int32 (T, E, N, M).
+        team: int64 (T, E), where one team is shown at a time (`interface.Windowed`), else empty: (0, 0). Then N is the
+            agents of a team, and state is (T, E, 1, S).
         active: bool (T, E, N), the agent decided at this step.
         action, executed: int64 (T, E, N), chosen by the policy, and carried out by the environment.
         log_prob: float32 (T, E, N), of the chosen action when it was chosen; 0 where inactive.
         reward, elapsed: float32 (T, E, F).  terminated, truncated: bool (T, E, F), never both.
-        last_observation (E, N, D), last_state (E, F, S): what is seen after the last step.
+        last_observation (E, N, D), last_state (E, F, S): what is seen after the last step, by all teams.
         cuts: the last view of each world in which a team was truncated: (step, world, (N, D), (F, S)).
     """
 
@@ -36,6 +38,8 @@ class RolloutBuffer:
         self.log_prob = np.zeros((t, e, n), np.float32)
         self.reward, self.elapsed = np.zeros((t, e, f), np.float32), np.zeros((t, e, f), np.float32)
         self.terminated, self.truncated = np.zeros((t, e, f), bool), np.zeros((t, e, f), bool)
+        self.one_team = shows_one_team(env)
+        self.team = np.zeros((t, e), np.int64) if self.one_team else EVERY_TEAM
         self.last_observation, self.last_state = np.zeros_like(env.observation), np.zeros_like(env.state)
         self.cuts: list[tuple[int, int, np.ndarray, np.ndarray]] = []
         self._t = 0
@@ -48,6 +52,8 @@ class RolloutBuffer:
         t = self._t
         self.observation[t], self.state[t], self.bounds[t] = env.observation, env.state, env.bounds
         self.active[t] = env.active
+        if self.one_team:
+            self.team[t] = env.team  # type: ignore[attr-defined]  # see `Windowed`
 
     def choose(self, action: np.ndarray, log_prob: np.ndarray) -> None:
         """Stores int64 and float32 (E, N); rows of inactive agents are 0."""
@@ -67,6 +73,9 @@ class RolloutBuffer:
         """Keeps what is seen after the last step, whose value closes trajectories that go on."""
         if self._t != self.n_steps:
             raise RuntimeError(f"finish() after {self._t} of {self.n_steps} steps; fill the buffer first.")
+        if self.one_team:
+            self.last_observation, self.last_state = env.everyone()  # type: ignore[attr-defined]  # likewise
+            return
         if isinstance(env, Refreshable):
             env.refresh()
         self.last_observation[:], self.last_state[:] = env.observation, env.state
@@ -76,13 +85,14 @@ class RolloutBuffer:
 
         Args:
             value: float32 (T, E, N), V at each decision; rows of inactive agents are not read.
-            final_value: float32 (T, E, N), V of the last view where the team was truncated.
-            last_value: float32 (E, N), V of what is seen after the last step.
+            final_value: float32 (T, E, all agents), V of the last view where the team was truncated.
+            last_value: float32 (E, all agents), V of what is seen after the last step.
         """
+        everyone = self.last_observation.shape[:2]
         for name, array, shape in (
             ("value", value, self.active.shape),
-            ("final_value", final_value, self.active.shape),
-            ("last_value", last_value, self.active.shape[1:]),
+            ("final_value", final_value, (self.n_steps, *everyone)),
+            ("last_value", last_value, everyone),
         ):
             if array.shape != shape:  # the compiled kernel would read past the end without a word
                 raise ValueError(f"{name} has shape {array.shape}; each agent needs a value of its own: {shape}.")
@@ -95,4 +105,5 @@ class RolloutBuffer:
             value,
             final_value,
             last_value,
+            self.team,
         )

@@ -109,6 +109,28 @@ class Refreshable(Protocol):
 
 
 @runtime_checkable
+class Windowed(Protocol):
+    """A vector environment that may show one team of each world at a time, the one that decides.
+
+    Where it does (`rows` is "window"), N is the K agents of a team and `state` is (E, 1, S), while `reward`, `elapsed`,
+    `terminated` and `truncated` keep their F teams; no episode is truncated. Agent k of team f is agent f*K + k of
+    everyone.
+    """
+
+    rows: str
+    team: np.ndarray
+    """int64 (E,), the team that is shown"""
+
+    def everyone(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what all teams see now, float32 (E, F*K, D) and (E, F, S)."""
+
+
+def shows_one_team(env: VectorEnv) -> bool:
+    """Whether `env` shows one team of several at a time, see `Windowed`."""
+    return isinstance(env, Windowed) and env.rows == "window"
+
+
+@runtime_checkable
 class Restorable(Protocol):
     """A vector environment that can be put back into a state; without it a resumed run starts new episodes."""
 

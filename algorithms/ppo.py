@@ -42,8 +42,8 @@ class Shapes:
 
     @classmethod
     def of(cls, env: VectorEnv) -> "Shapes":
-        """Reads them off an environment."""
-        return cls(env.n_agents, env.n_teams, env.observation.shape[-1], env.state.shape[-1], env.action_grid)
+        """Reads them off an environment; the teams are those that it shows."""
+        return cls(env.n_agents, env.state.shape[1], env.observation.shape[-1], env.state.shape[-1], env.action_grid)
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ class PPO(ABC):
         return value.reshape(len(observation), -1).repeat(self.agents_per_value, axis=-1)
 
     def _closing_values(self, buffer: RolloutBuffer) -> tuple[np.ndarray, np.ndarray]:
-        """Returns V of the last views of truncated episodes (T, E, N), and V after the last step (E, N)."""
-        final = np.zeros(buffer.active.shape, np.float32)
+        """Returns V of the last views of truncated episodes (T, E, all agents), and V after the last step."""
+        final = np.zeros((buffer.n_steps, *buffer.last_observation.shape[:2]), np.float32)
         if buffer.cuts:
             steps, worlds, observations, states = zip(*buffer.cuts, strict=True)
             final[list(steps), list(worlds)] = self._all_values(np.stack(observations), np.stack(states))

@@ -5,19 +5,25 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+EVERY_TEAM = np.zeros((0, 0), np.int64)
+"""`Trajectory.team` where all teams are shown in every step"""
+
 
 class Trajectory(NamedTuple):
-    """T steps of E worlds. F teams own the rewards, N agents own the decisions; agent n is of team n // (N / F).
+    """T steps of E worlds. F teams of K agents own the rewards, N = F*K agents the decisions; n is of team n // K.
+
+    Where one team is shown at a time, the rows of a step are its K agents, and `team` says whose they are.
 
     Attributes:
         reward: float32 (T, E, F).
         elapsed: float32 (T, E, F), time that passes during the step, >= 0.
         terminated: bool (T, E, F), the future is worth nothing.
         truncated: bool (T, E, F), we stopped looking; never together with terminated.
-        active: bool (T, E, N), the agent decides at this step.
-        value: float32 (T, E, N), V when the agent decides; read only where active.
+        active: bool (T, E, N) or (T, E, K), the agent decides at this step.
+        value: float32, as active: V when the agent decides; read only where active.
         final_value: float32 (T, E, N), V of the last view of an episode; read only where truncated.
         last_value: float32 (E, N), V after the last step, of agents that decide then and of those that do not.
+        team: int64 (T, E), whose rows those of a step are; (0, 0) where they are those of all agents.
     """
 
     reward: np.ndarray
@@ -28,6 +34,7 @@ class Trajectory(NamedTuple):
     value: np.ndarray
     final_value: np.ndarray
     last_value: np.ndarray
+    team: np.ndarray = EVERY_TEAM
 
 
 @njit(cache=True)
@@ -47,12 +54,12 @@ def gae(trajectory: Trajectory, gamma: float, lam: float) -> np.ndarray:
     ends with it and the discounted last_value follows. In each of the three the A_t' term is 0.
 
     Returns:
-        float32 (T, E, N), 0 where the agent is not active. Add `value` to get the critic's target.
+        float32, as active: 0 where the agent is not active. Add `value` to get the critic's target.
     """
-    n_steps, n_worlds, n_agents = trajectory.active.shape
-    n_teams = trajectory.reward.shape[2]
+    n_steps, n_worlds, n_rows = trajectory.active.shape
+    n_agents, n_teams = trajectory.last_value.shape[1], trajectory.reward.shape[2]
     per_team = n_agents // n_teams
-    advantage = np.zeros((n_steps, n_worlds, n_agents), np.float32)
+    advantage = np.zeros((n_steps, n_worlds, n_rows), np.float32)
     ahead = trajectory.last_value.astype(np.float64)  # rewards up to, and V at, the next decision, as of step t + 1
     carried = np.zeros((n_worlds, n_agents))  # advantage of the next decision, as of step t + 1
     for t in range(n_steps - 1, -1, -1):
@@ -61,6 +68,8 @@ def gae(trajectory: Trajectory, gamma: float, lam: float) -> np.ndarray:
                 reward, elapsed = float(trajectory.reward[t, e, f]), float(trajectory.elapsed[t, e, f])
                 discount = 1.0 if elapsed == 0 else gamma**elapsed
                 terminated, truncated = trajectory.terminated[t, e, f], trajectory.truncated[t, e, f]
+                if reward == 0 and elapsed == 0 and not terminated and not truncated:
+                    continue
                 for n in range(f * per_team, (f + 1) * per_team):
                     if terminated:
                         ahead[e, n], carried[e, n] = 0.0, 0.0
@@ -68,11 +77,13 @@ def gae(trajectory: Trajectory, gamma: float, lam: float) -> np.ndarray:
                         ahead[e, n], carried[e, n] = float(trajectory.final_value[t, e, n]), 0.0
                     ahead[e, n] = reward + discount * ahead[e, n]
                     carried[e, n] *= discount
-                    if trajectory.active[t, e, n]:
-                        value = float(trajectory.value[t, e, n])
-                        carried[e, n] = ahead[e, n] - value + lam * carried[e, n]
-                        ahead[e, n] = value
-                        advantage[t, e, n] = carried[e, n]
+            first = trajectory.team[t, e] * per_team if n_rows < n_agents else 0
+            for row in range(n_rows):
+                if trajectory.active[t, e, row]:
+                    n, value = first + row, float(trajectory.value[t, e, row])
+                    carried[e, n] = ahead[e, n] - value + lam * carried[e, n]
+                    ahead[e, n] = value
+                    advantage[t, e, row] = carried[e, n]
     return advantage
 
 

@@ -34,6 +34,11 @@ class Rollout(NamedTuple):
     def n_steps(self) -> int:
         return len(self.active)
 
+    @property
+    def team(self) -> np.ndarray:
+        """int64 (0, 0): every step shows all teams."""
+        return np.zeros((0, 0), np.int64)
+
 
 class Piece(NamedTuple):
     """A stretch of one team in a rollout: `steps` as `DatasetWriter.episode` takes them, where it was, what it earned.
@@ -98,7 +103,12 @@ def from_rollout(buffer: Any, grid: ActionGrid) -> Iterator[Piece]:
     Args:
         buffer: a full `RolloutBuffer`, or a `Rollout`.
         grid: of its actions.
+
+    Raises:
+        ValueError: if it shows one team at a time.
     """
+    if buffer.team.size:
+        raise ValueError("The steps of this rollout show one team each (rows='window'); record one with rows='all'.")
     n_worlds, n_agents = buffer.active.shape[1:]
     n_teams = buffer.reward.shape[2]
     for world in range(n_worlds):
