@@ -14,7 +14,8 @@ work: compare their decisions per second. Of the answers that they take only tho
 A second table of each environment is the fast engine's: the vector environment over numbers of worlds and cores, driven
 by actions drawn evenly among the allowed ones, with the learner in one factory of each world (the others are compiled
 opponents, whose decisions are simulated but not counted) and in all of them (every thread of the world is an agent,
-with features, bounds, broadcast and state written for each). Its worlds are the id's own, from a prepared bank.
+with features, bounds, broadcast and state written for each; "by turns" shows one factory at a time, rows="window").
+Its worlds are the id's own, from a prepared bank.
 
 The folder `--out` receives bench.json (everything) and bench.csv (one line for each case).
 """
@@ -152,8 +153,10 @@ def run_fast_cases(env_id: str, config: BenchConfig, say: Callable[[str], None])
     """Rows of the fast engine: each case in a process of its own, repeats in turns."""
     say(f"{env_id}: preparing {config.bank_worlds} worlds")
     bank = make_bank(env_id, config.bank_worlds)
-    cases = [FastCase(who, n, 1) for who in (1, "all") for n in config.fast_worlds]
-    cases += [FastCase(who, 256, 2) for who in (1, "all") if 256 in config.fast_worlds and (os.cpu_count() or 1) > 1]
+    kinds: list[dict[str, Any]] = [{"controlled": 1}, {"controlled": "all", "rows": "window"}, {"controlled": "all"}]
+    cases = [FastCase(n_worlds=n, threads=1, **kind) for kind in kinds for n in config.fast_worlds]
+    if 256 in config.fast_worlds and (os.cpu_count() or 1) > 1:
+        cases += [FastCase(n_worlds=256, threads=2, **kind) for kind in kinds]
     if config.policy is not None:
         cases += [FastCase(1, n, 1, f"checkpoint:{config.policy}") for n in config.fast_worlds]
     measures: dict[FastCase, list[FastMeasure]] = {case: [] for case in cases}
@@ -167,6 +170,7 @@ def run_fast_cases(env_id: str, config: BenchConfig, say: Callable[[str], None])
     rows = []
     for case, found in measures.items():
         who = "one factory" if case.controlled == 1 else "all factories"
+        who += " by turns" if case.rows == "window" else ""
         who += "" if case.opponents == "default" else " against policies"
         name = f"fast, {who}, E = {case.n_worlds}, {case.threads} core{'s' if case.threads > 1 else ''}"
         rows.append({"env": env_id, "case": name, **describe(found)})

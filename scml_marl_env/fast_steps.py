@@ -459,44 +459,46 @@ def step_all(world: World, settings: Settings, board: Board, places: np.ndarray,
 @lean
 def fetch_world(world: World, settings: Settings, board: Board, e: int) -> None:
     """Asks the memory for what answering and playing on reads of a place."""
-    tables, state, team, n_slots = world.tables, world.state, board.window[e], board.chosen.shape[1]
-    w, f, first = state.world[e, fast.ROW], board.controlled[e, team], shown_at(board, team) * n_slots
-    fetch_view(world.views, e * settings.n_views + team)
-    fetch(board.bounds[e, first : first + n_slots])
+    tables, state, team = world.tables, world.state, board.window[e]
+    w, f, first = state.world[e, fast.ROW], board.controlled[e, team], shown_at(board, team) * board.chosen.shape[1]
     fetch(tables.thread[w])
     fetch(state.factory[e])
     fetch(state.running[e])
-    fetch(state.answer[e])
+    n = 0
     for k in range(tables.slot.shape[2]):
         i = tables.slot[w, f, k]
         if i < 0:
             break
+        n += 1
         fetch(state.thread[e, i])
+    fetch(state.answer[e, :n])
+    fetch(board.bounds[e, first : first + n])
+    fetch_view(world.views, e * settings.n_views + team, n)
 
 
 @lean
 def fetch_rows(world: World, settings: Settings, board: Board, e: int) -> None:
     """Asks the memory for what showing the next window of a place reads and writes."""
-    team, n_slots = board.window[e], board.chosen.shape[1]
+    team = board.window[e]
     if team >= 0:
         shown = shown_at(board, team)
-        first = shown * n_slots
-        fetch_view(world.views, e * settings.n_views + team)
-        fetch(board.bounds[e, first : first + n_slots])
-        fetch(board.observation[e, first : first + n_slots])
+        first, last = shown * board.chosen.shape[1], last_of(world, settings, board, e, team)
+        fetch(board.bounds[e, first:last])
+        fetch(board.observation[e, first:last])
         fetch(board.state[e, shown])
+        fetch_view(world.views, e * settings.n_views + team, last - first)
 
 
 @lean
-def fetch_view(view: FactoryView, b: int) -> None:
-    """Asks the memory for what is read of a factory's view in every window."""
+def fetch_view(view: FactoryView, b: int, n: int) -> None:
+    """Asks the memory for what is read of a factory's view, with `n` threads, in every window."""
     fetch(view.ints[b])
     fetch(view.floats[b])
     fetch(view.signed[b])
     fetch(view.flags[b])
-    fetch(view.threads[b])
-    fetch(view.memory[b])
-    fetch(view.history[b])
+    fetch(view.threads[b, :n])
+    fetch(view.memory[b, :n])
+    fetch(view.history[b, :n])
 
 
 @kernel

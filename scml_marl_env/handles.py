@@ -16,7 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, config, types
+from numba.core import cgutils, config, imputils, types
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
     NativeValue,
@@ -28,6 +28,7 @@ from numba.extending import (
     typeof_impl,
     unbox,
 )
+from numba.np import arrayobj
 
 _LINE = 64
 _NEAR = 3  # LLVM's word for the nearest cache
@@ -119,6 +120,37 @@ def _nothing(array: np.ndarray) -> None:
 
 fetch: Any = _nothing if config.DISABLE_JIT else _fetch  # type: ignore[attr-defined]  # made at run time
 """Asks the memory for a contiguous array, to have it near when it is used soon; nothing else happens."""
+
+
+@intrinsic
+def _flat(typing_context: Any, array: Any) -> Any:
+    """`flat`, compiled: another description of the same memory."""
+    kind = types.Array(array.dtype, 1, "C")
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        there = context.make_array(array)(context, builder, values[0])
+        row = context.make_array(kind)(context, builder)
+        arrayobj.populate_array(
+            row,
+            data=there.data,
+            shape=(there.nitems,),
+            strides=(there.itemsize,),
+            itemsize=there.itemsize,
+            meminfo=there.meminfo,
+            parent=there.parent,
+        )
+        return imputils.impl_ret_borrowed(context, builder, kind, row._getvalue())
+
+    return kind(array), build
+
+
+def _flattened(array: np.ndarray) -> np.ndarray:
+    """`flat` while numba is switched off."""
+    return array.reshape(-1)
+
+
+flat: Any = _flattened if config.DISABLE_JIT else _flat  # type: ignore[attr-defined]  # made at run time
+"""A contiguous array as one row of the same memory; numba's `reshape` asks at run time whether that is possible."""
 
 
 register_model(HandleType)(models.OpaqueModel)

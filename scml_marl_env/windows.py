@@ -129,7 +129,7 @@ def write_threads(
     observation: np.ndarray,
     state: np.ndarray,
 ) -> None:
-    """The part of `open_window_with` that is told of each thread, and its pools in the state."""
+    """The part of `open_window_with` that is told of each thread."""
     first, n = max(0, columns.thread), len(THREAD_FEATURES)
     write_thread_features(view, b, bounds, threads, first)
     if columns.history >= 0:
@@ -154,24 +154,32 @@ def write_shared(
 @inlined
 def _pool(flags: np.ndarray, threads: np.ndarray, first: int, out: np.ndarray) -> None:
     """Writes the mean, then the largest, of the living threads' features; zeros if there is none."""
-    n, n_alive = len(THREAD_FEATURES), 0
+    n, n_alive, waiting = len(THREAD_FEATURES), 0, -1
     mean, largest = out[:n], out[n:]
     out[:] = 0.0
     for k in range(flags.shape[0]):
         if not flags[k, at.ALIVE]:
             continue
         row = threads[k, first : first + n]
-        if n_alive == 0:
+        n_alive += 1
+        if n_alive == 1:
             copy(row, mean)
             copy(row, largest)
-        else:
+        elif waiting < 0:
+            waiting = k
+        else:  # two rows at once: most of the time goes to the sums that are read and written
+            before, waiting = threads[waiting, first : first + n], -1
             for i in range(n):
-                mean[i] += row[i]
-            for i in range(n):
-                largest[i] = max(largest[i], row[i])
-        n_alive += 1
+                mean[i] = mean[i] + before[i] + row[i]
+                largest[i] = max(largest[i], max(before[i], row[i]))
+    if waiting >= 0:
+        row = threads[waiting, first : first + n]
+        for i in range(n):
+            mean[i] += row[i]
+            largest[i] = max(largest[i], row[i])
+    share = np.float32(max(1, n_alive))
     for i in range(n):
-        mean[i] /= np.float32(max(1, n_alive))
+        mean[i] /= share
 
 
 @kernel

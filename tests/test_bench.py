@@ -124,7 +124,8 @@ def test_the_command_measures_every_case_and_writes_nothing_elsewhere(tmp_path):
     real, fast = [row for row in rows if "same" in row], [row for row in rows if "same" not in row]
     assert [row["case"] for row in real] == [name for name, _ in (*cases.CASES, *cases.RL_CASES)]
     assert all(row["same"] in (True, None) and row["peak_mb"] > 50 for row in real)
-    assert [row["case"] for row in fast] == [f"fast, {who}, E = 2, 1 core" for who in ("one factory", "all factories")]
+    players = ("one factory", "all factories by turns", "all factories")
+    assert [row["case"] for row in fast] == [f"fast, {who}, E = 2, 1 core" for who in players]
     assert all(row["decisions_per_cpu_second"] > 0 and row["kib_per_world"] > 0 for row in fast)
     assert not (tmp_path / "home" / "negmas").exists()
 

@@ -3,8 +3,11 @@
 import re
 from pathlib import Path
 
+import numpy as np
+
 import scml_marl_env
-from scml_marl_env.kernels import discard_stale, sources
+from scml_marl_env.handles import flat
+from scml_marl_env.kernels import discard_stale, kernel, sources
 
 PACKAGE = Path(scml_marl_env.__file__).parent
 
@@ -41,3 +44,18 @@ def test_every_kernel_is_made_by_the_one_decorator():
             assert not re.search(r"@njit|@numba|numba\.n?jit|import n?jit|fastmath=", text), path
         if re.search(r"@(kernel|lean|inlined|unlocked)\b|\b(kernel|inlined)\(", text):
             assert path in sources()
+
+
+@kernel
+def _count_up(numbers: np.ndarray, place: int) -> None:
+    """Writes 1, 2, ... into one place of a batch."""
+    row = flat(numbers[place])
+    for i in range(row.shape[0]):
+        row[i] = i + 1
+
+
+def test_flat_is_the_same_memory():
+    numbers = np.zeros((3, 2, 4), np.int32)
+    _count_up(numbers, 1)
+    assert numbers[1].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert not numbers[0].any() and not numbers[2].any()

@@ -3,6 +3,7 @@
 import numpy as np
 
 from scml_marl_env.features import LIMIT as FEATURE_LIMIT
+from scml_marl_env.handles import flat
 from scml_marl_env.kernels import inlined, lean
 from scml_marl_env.view import (
     ALIVE,
@@ -276,14 +277,14 @@ def note_sent(view: FactoryView, b: int, k: int, quantity: int, lead: int, price
 
 @lean
 def _remember(view: FactoryView, b: int, k: int, by_me: int, lead: int, quantity: int, price: int) -> None:
-    offers, n_offers = view.history[b, k], view.history.shape[2]
-    if n_offers == 0:
+    numbers, n_offers, width = flat(view.history[b, k]), view.history.shape[2], len(HISTORY_COLUMNS)
+    last = (n_offers - 1) * width
+    if last < 0:
         return
-    for i in range(n_offers - 1):
-        for column in range(len(HISTORY_COLUMNS)):
-            offers[i, column] = offers[i + 1, column]
-    last = offers[n_offers - 1]
-    last[0], last[1], last[2], last[3], last[4] = by_me, lead, quantity, price, view.threads[b, k, ROUND]
+    for i in range(last):
+        numbers[i] = numbers[i + width]
+    numbers[last], numbers[last + 1], numbers[last + 2] = by_me, lead, quantity
+    numbers[last + 3], numbers[last + 4] = price, view.threads[b, k, ROUND]
     view.threads[b, k, N_HISTORY] = min(view.threads[b, k, N_HISTORY] + 1, n_offers)
 
 
