@@ -22,7 +22,7 @@ class RolloutBuffer:
         action, executed: int64 (T, E, N), chosen by the policy, and carried out by the environment.
         log_prob: float32 (T, E, N), of the chosen action when it was chosen; 0 where inactive.
         reward, elapsed: float32 (T, E, F).  terminated, truncated: bool (T, E, F), never both.
-        last_observation (E, N, D), last_state (E, F, S): what is seen after the last step, by all teams.
+        last_observation (E, F*K, D), last_state (E, F, S): what the K agents of each team see after the last step.
         cuts: the last view of each world in which a team was truncated: (step, world, (N, D), (F, S)).
     """
 
@@ -40,7 +40,9 @@ class RolloutBuffer:
         self.terminated, self.truncated = np.zeros((t, e, f), bool), np.zeros((t, e, f), bool)
         self.one_team = shows_one_team(env)
         self.team = np.zeros((t, e), np.int64) if self.one_team else EVERY_TEAM
-        self.last_observation, self.last_state = np.zeros_like(env.observation), np.zeros_like(env.state)
+        k = n if self.one_team else n // f
+        self.last_observation = np.zeros((e, f * k, env.observation.shape[-1]), np.float32)
+        self.last_state = np.zeros((e, f, env.state.shape[-1]), np.float32)
         self.cuts: list[tuple[int, int, np.ndarray, np.ndarray]] = []
         self._t = 0
 
@@ -74,7 +76,7 @@ class RolloutBuffer:
         if self._t != self.n_steps:
             raise RuntimeError(f"finish() after {self._t} of {self.n_steps} steps; fill the buffer first.")
         if self.one_team:
-            self.last_observation, self.last_state = env.everyone()  # type: ignore[attr-defined]  # likewise
+            self.last_observation[:], self.last_state[:] = env.everyone()  # type: ignore[attr-defined]  # likewise
             return
         if isinstance(env, Refreshable):
             env.refresh()

@@ -113,8 +113,8 @@ class Windowed(Protocol):
     """A vector environment that may show one team of each world at a time, the one that decides.
 
     Where it does (`rows` is "window"), N is the K agents of a team and `state` is (E, 1, S), while `reward`, `elapsed`,
-    `terminated` and `truncated` keep their F teams; no episode is truncated. Agent k of team f is agent f*K + k of
-    everyone.
+    `terminated` and `truncated` keep their F teams; no episode is truncated, and `final_*` are empty. Agent k of team f
+    is agent f*K + k of everyone.
     """
 
     rows: str
@@ -126,7 +126,7 @@ class Windowed(Protocol):
 
 
 def shows_one_team(env: VectorEnv) -> bool:
-    """Whether `env` shows one team of several at a time, see `Windowed`."""
+    """Whether `env` shows one team at a time, see `Windowed`."""
     return isinstance(env, Windowed) and env.rows == "window"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithms.interface import VectorEnv
+from algorithms.interface import VectorEnv, shows_one_team
 from algorithms.policy import one_thread
 from algorithms.stream_actor import DONE, N_CONDITIONS, RETURN, SEEN, StreamActor, pooled
 from algorithms.transformer import Cache
@@ -215,7 +215,13 @@ class WorldsPlayer:
     """Plays every team of a vector environment, with a memory of each, see `algorithms.policy.Player`."""
 
     def __init__(self, actor: StreamActor, aim: Aim, env: VectorEnv) -> None:
-        """Starts with nothing to remember; the environment is to be reset."""
+        """Starts with nothing to remember; the environment is to be reset.
+
+        Raises:
+            ValueError: if it shows one team at a time.
+        """
+        if shows_one_team(env):
+            raise ValueError("A policy with a memory plays worlds that show all teams; make them with rows='all'.")
         self._k = env.n_agents // env.n_teams
         self.recollection = Recollection(actor, aim, env.n_worlds * env.n_teams, self._k)
         self._waiting: tuple[np.ndarray, ...] | None = None

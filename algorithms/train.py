@@ -111,9 +111,10 @@ def collect(env: VectorEnv, learner: PPO, buffer: RolloutBuffer, clock: Clock) -
 def rollout_metrics(buffer: RolloutBuffer, episodes: list[dict[str, Any]]) -> dict[str, float]:
     """Returns the train/* columns of one rollout."""
     changed = buffer.executed[buffer.active] != buffer.action[buffer.active]
+    everyone = buffer.n_steps * buffer.last_observation.shape[0] * buffer.last_observation.shape[1]
     metrics = {
         "train/episodes": float(len(episodes)),
-        "train/active": float(buffer.active.mean()),
+        "train/active": float(buffer.active.sum() / everyone),
         "train/changed": float(changed.mean()) if changed.size else math.nan,
     }
     if episodes:

@@ -17,6 +17,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, config, imputils, types
+from numba.core.errors import TypingError
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
     NativeValue,
@@ -125,6 +126,8 @@ fetch: Any = _nothing if config.DISABLE_JIT else _fetch  # type: ignore[attr-def
 @intrinsic
 def _flat(typing_context: Any, array: Any) -> Any:
     """`flat`, compiled: another description of the same memory."""
+    if array.layout != "C":
+        raise TypingError(f"flat() takes a contiguous array, got {array}.")
     kind = types.Array(array.dtype, 1, "C")
 
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:

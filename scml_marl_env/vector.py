@@ -31,7 +31,7 @@ class VectorEnv:
         state: float32 (E, F, S).
         bounds: int32 (E, N, M); `action_grid.mask(bounds)` are the legal actions.
         active: bool (E, N), the agent has a decision to take now; the actions of others are ignored.
-        team: int64 (E,), the team that these agents belong to.
+        team: int64 (E,), the team that these agents belong to (to be read only).
     `step` also writes what has just happened:
         reward: float32 (E, F).
         elapsed: float32 (E, F), days that passed: the step is discounted by gamma ** elapsed.
@@ -170,7 +170,9 @@ class VectorEnv:
         self._must_reset = None
 
     def refresh(self) -> None:
-        """Writes observation, state and bounds of every team as of now, as a learner needs them for a last value.
+        """Writes observation, state and bounds of every team that is shown, as of now.
+
+        A learner needs them for a last value; with rows="window" it asks `everyone`.
 
         Raises:
             RuntimeError: before reset(), after close() or an error, or while a step is under way.
@@ -313,7 +315,11 @@ class VectorEnv:
         if not isinstance(saved, Mapping) or not parts <= set(saved):
             raise ValueError(f"load_state_dict() takes what state_dict() returned, a dict of {sorted(parts)}.")
         if saved.get("rows", "all") != self.rows:
-            raise ValueError(f"The saved worlds show rows={saved.get('rows', 'all')!r}, these rows={self.rows!r}.")
+            raise ValueError(
+                f"The saved worlds show rows={saved.get('rows', 'all')!r}, these rows={self.rows!r}, as run.py has "
+                "them where several factories learn. Make them with the rows of the saved ones; a policy alone goes on "
+                "in a new run with --init."
+            )
         there, here = saved["config"], self.config
         differ = [name for name in here if name != "render_mode" and there.get(name) != here[name]]
         if differ:

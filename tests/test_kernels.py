@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+import numba
 import numpy as np
+import pytest
 
 import scml_marl_env
 from scml_marl_env.handles import flat
@@ -52,6 +54,13 @@ def _count_up(numbers: np.ndarray, place: int) -> None:
     row = flat(numbers[place])
     for i in range(row.shape[0]):
         row[i] = i + 1
+
+
+def test_flat_refuses_an_array_with_gaps():
+    if numba.config.DISABLE_JIT:
+        pytest.skip("without numba it copies")
+    with pytest.raises(numba.TypingError, match="contiguous"):
+        _count_up(np.zeros((3, 2, 4), np.int32)[:, :, ::2], 1)
 
 
 def test_flat_is_the_same_memory():

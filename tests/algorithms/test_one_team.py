@@ -10,7 +10,8 @@ from algorithms.ippo import IPPO
 from algorithms.log import Clock
 from algorithms.mappo import MAPPO
 from algorithms.ppo import PPO, PPOConfig, Shapes
-from algorithms.train import collect
+from algorithms.recollection import WorldsPlayer
+from algorithms.train import collect, rollout_metrics
 from scml_marl_env.data.rollouts import from_rollout
 from scml_marl_env.vector import VectorEnv
 
@@ -47,6 +48,7 @@ def test_both_learn_the_same(kind, options):
             collect(env, learner, buffer, Clock())
             learner.update(buffer, 0.0)
         assert one.active.sum() == other.active.sum()
+        assert rollout_metrics(one, every.episodes) == rollout_metrics(other, window.episodes)
         np.testing.assert_array_equal(one.action[one.active], other.action[other.active])
         np.testing.assert_array_equal(one.log_prob[one.active], other.log_prob[other.active])
         ends += int(one.terminated.sum())
@@ -55,6 +57,12 @@ def test_both_learn_the_same(kind, options):
         assert torch.equal(weight, second.actor.state_dict()[name]), name
     for name, weight in first.critic.state_dict().items():
         assert torch.equal(weight, second.critic.state_dict()[name]), name
+
+
+def test_a_memory_wants_all_teams():
+    """Its slots are those of all of them."""
+    with pytest.raises(ValueError, match="rows='all'"):
+        WorldsPlayer(None, None, begun("window"))  # type: ignore[arg-type]  # it does not come to them
 
 
 def test_a_dataset_wants_all_teams():

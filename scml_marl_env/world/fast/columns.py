@@ -171,7 +171,7 @@ DIARY = (
 )  # fmt: skip
 N_AGENT = 16  # numbers that a scripted agent keeps
 N_SCRATCH = 12
-N_PARTNER = 4  # numbers that it keeps of each partner
+N_PARTNER = 2  # numbers that it keeps of each partner
 
 
 class State(NamedTuple):

@@ -57,6 +57,8 @@ DEAL_SLACK = 3  # and from the best deal with this partner
 RANGE_SLACK = 4
 BEST_SELLING = 5  # highest price offered today by any consumer, and lowest one of any supplier
 BEST_BUYING = 6
+KNOWN_STEP = 7  # of THRESHOLD, -1 before the first
+THRESHOLD = 8
 # Columns of `State.partner`.
 BEST_OFFER = 0  # BEST_SELLING or BEST_BUYING when this partner was last answered today
 BEST_DEAL = 1
@@ -73,6 +75,7 @@ def begin_greedy(t: Tables, s: State, e: int, f: int) -> None:
     agent[OPPONENT_SLACK] = uniform(s, e, f) * 0.1 + 0.05
     agent[DEAL_SLACK] = uniform(s, e, f) * 0.1 + 0.05
     agent[RANGE_SLACK] = uniform(s, e, f) * 0.2 + 0.05
+    agent[KNOWN_STEP] = -1
     n_suppliers = t.factory[s.world[e, ROW], f, N_SUPPLIERS]
     for k in range(s.partner.shape[2]):
         s.partner[e, f, k, BEST_DEAL] = np.inf if k < n_suppliers else 0.0
@@ -115,9 +118,12 @@ def _threshold(t: Tables, s: State, e: int, f: int, step: int) -> float:
     """`_th`, the fraction of the price range that is asked for in round `step`: from 1 down to 0.
 
     The original divides by zero where a negotiation has a single round, by which it ends: `greedy` does not come here.
+    All its threads are mostly in the same round, so that the last power is kept.
     """
-    n = t.world[s.world[e, ROW], N_ROUNDS]
-    return float(((n - step - 1) / (n - 1)) ** s.agent[e, f, EXPONENT])
+    n, agent = t.world[s.world[e, ROW], N_ROUNDS], s.agent[e, f]
+    if agent[KNOWN_STEP] != step:
+        agent[KNOWN_STEP], agent[THRESHOLD] = step, ((n - step - 1) / (n - 1)) ** agent[EXPONENT]
+    return float(agent[THRESHOLD])
 
 
 @inlined

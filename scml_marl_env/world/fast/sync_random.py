@@ -77,17 +77,17 @@ def begin_sync_random(s: State, e: int, f: int) -> None:
 
 
 @inlined
-def _buy_price(time: float, low: float, high: float, exponent: float) -> float:
-    """`buy_price`: rises from `low` to `high` with `time`, which goes from 0 to 1."""
-    return max(low, min(high, float(int(low + (high - low) * (time**exponent) + 0.5))))
+def _buy_price(part: float, low: float, high: float) -> float:
+    """`buy_price`: rises from `low` to `high` with `part`, a power of the time, from 0 to 1."""
+    return max(low, min(high, float(int(low + (high - low) * part + 0.5))))
 
 
 @inlined
-def _sell_price(time: float, low: float, high: float, exponent: float, today: bool) -> float:
-    """`sell_price`: falls from `high` with `time`, to `low` today and to a margin above it for a future day."""
+def _sell_price(part: float, low: float, high: float, today: bool) -> float:
+    """`sell_price`: falls from `high` with `part`, to `low` today and to a margin above it for a future day."""
     if not today:
         low = low + MIN_MARGIN * (high - low)
-    return max(low, min(high, float(int(0.5 + high - (high - low) * (time**exponent)))))
+    return max(low, min(high, float(int(0.5 + high - (high - low) * part))))
 
 
 @inlined
@@ -203,11 +203,11 @@ def _spread_future(t: Tables, s: State, e: int, f: int) -> None:
         need = s.scratch[e, SALES, lead] if sells else s.scratch[e, SUPPLIES, lead]
         concentrated, equal = uniform(s, e, f) < CONCENTRATION_FUTURE, uniform(s, e, f) > 0.5
         distribute(s.random[e], f, parts, need, n, t.world[w, QUANTITY_HIGH], concentrated, equal, False)
-        time = 1 - max(0.0, min(1.0, lead / n_left))
+        part = (1 - max(0.0, min(1.0, lead / n_left))) ** exponent
         if sells:
-            price = _whole_price(_sell_price(time, float(low), float(high), exponent, False))
+            price = _whole_price(_sell_price(part, float(low), float(high), False))
         else:
-            price = _whole_price(_buy_price(time, float(low), float(high), exponent))
+            price = _whole_price(_buy_price(part, float(low), float(high)))
         for j in range(n):
             k = free[start + j]
             quantities[k], days[k], prices[k] = parts[j], today + lead, price
@@ -251,10 +251,10 @@ def _accept(t: Tables, s: State, e: int, f: int) -> None:
         exponent = s.agent[e, f, FUTURE_EXPONENT if lead else TODAY_EXPONENT]
         time = lead / n_left if lead else (row[STEP] + 1) / (t.world[w, N_ROUNDS] + 1)
         if sells:
-            good = price + 0.0001 >= _sell_price(time, float(low), float(high), exponent, lead == 0)
+            good = price + 0.0001 >= _sell_price(time**exponent, float(low), float(high), lead == 0)
         else:
             most = high - MIN_MARGIN * (high - low) if lead else float(high)
-            good = price - 0.0001 <= _buy_price(time, float(low), most, exponent)
+            good = price - 0.0001 <= _buy_price(time**exponent, float(low), most)
         if good:
             status[k] = ACCEPTED
             needs[lead] -= quantity
@@ -316,14 +316,17 @@ def counter_sync_random(t: Tables, s: State, e: int, f: int) -> None:
             listed[n] = k
             n += 1
     _spread_today(t, s, e, f, n)
+    known, part = -1, 0.0  # the threads are mostly in the same round: one power is enough
     for k in range(n_slots):
         if status[k] == OPEN and s.scratch[e, QUANTITIES, k] > 0:
-            time = (s.thread[e, t.slot[w, f, k], STEP] + 1) / (t.world[w, N_ROUNDS] + 1)
-            agenda, exponent = s.agenda[e, level + (k >= n_suppliers)], s.agent[e, f, FUTURE_EXPONENT]
+            step = s.thread[e, t.slot[w, f, k], STEP]
+            if step != known:
+                known, part = step, ((step + 1) / (t.world[w, N_ROUNDS] + 1)) ** s.agent[e, f, FUTURE_EXPONENT]
+            agenda = s.agenda[e, level + (k >= n_suppliers)]
             if k < n_suppliers:
-                price = _buy_price(time, float(agenda[LOW]), float(agenda[HIGH]), exponent)
+                price = _buy_price(part, float(agenda[LOW]), float(agenda[HIGH]))
             else:
-                price = _sell_price(time, float(agenda[LOW]), float(agenda[HIGH]), exponent, False)
+                price = _sell_price(part, float(agenda[LOW]), float(agenda[HIGH]), False)
             s.scratch[e, PRICES, k], s.scratch[e, DAYS, k] = _whole_price(price), s.world[e, DAY]
     _spread_future(t, s, e, f)
     _write(t, s, e, f)
