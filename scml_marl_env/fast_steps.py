@@ -96,15 +96,21 @@ class Board(NamedTuple):
 
 
 @lean
+def one_team(board: Board) -> bool:
+    """Whether of several teams only the one is shown whose window it is."""
+    return board.state.shape[1] < board.done.shape[1]
+
+
+@lean
 def shown_at(board: Board, team: int) -> int:
     """Which of the teams that are shown is this one."""
-    return team if board.state.shape[1] > 1 else 0
+    return 0 if one_team(board) else team
 
 
 @lean
 def is_shown(board: Board, e: int, team: int) -> bool:
     """Whether what a team sees has a place."""
-    return board.state.shape[1] == board.done.shape[1] or team == board.window[e]
+    return not one_team(board) or team == board.window[e]
 
 
 @kernel
@@ -313,7 +319,7 @@ def end(world: World, settings: Settings, board: Board, e: int, lane: int) -> No
         stop(board, e, True)
     for team in range(board.done.shape[1]):
         n_ends += board.terminated[e, team] | board.truncated[e, team]
-    if n_ends == 0 or board.final_state.shape[0] == 0:
+    if n_ends == 0 or one_team(board):
         return
     for team in range(board.done.shape[1]):
         if board.terminated[e, team] or board.truncated[e, team]:
@@ -366,7 +372,7 @@ def show_bounds(world: World, settings: Settings, board: Board, e: int, team: in
         return
     b, rules, first = e * settings.n_views + team, settings.rules, shown_at(board, team) * board.chosen.shape[1]
     last = last_of(world, settings, board, e, team)
-    if board.state.shape[1] < board.done.shape[1]:
+    if one_team(board):
         clear_rows(board, e, last)
     bounds = board.bounds[e, first:last]
     write_bounds_with(world.views, b, rules.shield, rules.useful, rules.n_price_levels, bounds, scratch_of(board, lane))

@@ -32,15 +32,16 @@ class EnvArrays(NamedTuple):
 class Layout:
     """Sizes and names that follow from a config, before any world is drawn.
 
-    With `one_team` the agents are the slots of whichever factory has to answer, instead of those of every factory.
+    With `one_team` the agents are the slots of whichever factory has to answer, instead of those of every factory; of
+    one factory they are the same.
     """
 
     def __init__(self, config: EnvConfig, one_team: bool = False) -> None:
-        self.config, self.one_team = config, one_team
+        self.config, self.one_team = config, one_team and config.n_controlled > 1
         self.grid = ActionGrid.covering(config.horizon, config.n_lines, config.max_quantity, config.n_price_levels)
         self.n_factories = config.n_controlled
         self.n_slots = config.n_slots
-        self.n_shown = 1 if one_team else self.n_factories
+        self.n_shown = 1 if self.one_team else self.n_factories
         self.n_agents = self.n_shown * self.n_slots
         self.agent_names = [f"thread_{n}" for n in range(self.n_agents)]
         n_leads = config.horizon + 1

@@ -44,10 +44,11 @@ class VectorEnv:
         episodes: list of dicts, the statistics of ended episodes: those of `ArrayEnv.statistics`, and which `episode`
             of which `world`. The caller clears it.
 
-    With rows="window" a world shows one team at a time, the one whose window it is: N = K agents, the slots of team
-    `team[e]`, and one state, (E, 1, S). Rewards and ends are told of all F teams as ever. Where one policy plays many
-    factories this is all that it needs; it takes F times less memory, and the engine then works in the processor's
-    caches. `everyone` shows all teams where they are wanted, and there are no `final_*`: nothing is ever truncated.
+    With rows="window" a world of several teams shows one at a time, the one whose window it is: N = K agents, the slots
+    of team `team[e]`, and one state, (E, 1, S). Rewards and ends are told of all F teams as ever. Where one policy
+    plays many factories this is all that it needs; it takes a fraction of the memory, and the engine then works in the
+    processor's caches. `everyone` shows all teams where they are wanted. There are no `final_*` (arrays of 0 worlds):
+    nothing is ever truncated.
 
     Episode i of world e is drawn from (seed, e, i) alone, so that neither the number of worlds nor that of workers
     changes it.
