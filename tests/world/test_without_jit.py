@@ -17,12 +17,15 @@ WORLDS = (
     ("oneshot-mini", {"days": 4, "reward": "potential", "audit": True}),
     ("std-mini", {"days": 4, "opponents": "prudent", "processes": 3, "controlled": 2}),
     ("std-mini", {"days": 4, "inventory": "conserving", "shield": "covered", "privileged_state": True}),
+    ("std-mini", {"days": 4, "controlled": "all", "rows": "window"}),
 )
 
 
 def fingerprint(env_id, options):
     """A checksum of everything that two worlds show over some windows of random allowed play."""
-    env = VectorEnv(config_of(env_id, engine="fast", **options), 2, seed=3)
+    rows = options.get("rows", "all")
+    config = config_of(env_id, engine="fast", **{name: value for name, value in options.items() if name != "rows"})
+    env = VectorEnv(config, 2, seed=3, rows=rows)
     env.reset(3)
     mark, rng = 0, np.random.default_rng(0)
     for _ in range(50):
