@@ -100,8 +100,7 @@ def make_scml_env(
         options["bank"] = str(cached_bank(config, n_bank, first_seed))
     workers = env.workers if env.workers is not None else os.cpu_count() or 1
     n_worlds = n_worlds or (64 if evaluates else 256)
-    one_team = config.n_controlled > 1 and config.max_cycles is None and not evaluates
-    rows: Literal["all", "window"] = "window" if one_team else "all"
+    rows: Literal["all", "window"] = "window" if config.max_cycles is None and not evaluates else "all"
     return scml_marl_env.make_vector(env.env, n_worlds, seed, min(workers, n_worlds), rows, **options)
 
 

@@ -75,7 +75,7 @@ class VectorEnv:
             workers: processes that play the worlds, at most E; 0 plays them in this one. With engine="fast" they are
                 threads of this process, 0 and 1 being its own.
             rows: show the agents of all teams, or of the team whose window it is: see the class. "window" needs
-                engine="fast" and no `max_cycles`.
+                engine="fast" and no `max_cycles`; of one team it is "all".
 
         Raises:
             TypeError: if `config` is no EnvConfig.
@@ -88,8 +88,9 @@ class VectorEnv:
         if self.n_workers > self.n_worlds:
             raise ValueError(f"workers={workers} for n_worlds={n_worlds}: a worker plays at least one world.")
         self._seed = check_seed(seed)
-        self.rows = _checked_rows(rows, config)
+        _check_rows(rows, config)
         layout = Layout(config, rows == "window")
+        self.rows: Literal["all", "window"] = "window" if layout.one_team else "all"
         self.config = describe(config)
         self.n_agents, self.n_teams = layout.n_agents, layout.n_factories
         self.action_grid = layout.grid
@@ -372,7 +373,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _checked_rows(rows: str, config: EnvConfig) -> str:
+def _check_rows(rows: str, config: EnvConfig) -> None:
     if rows not in ("all", "window"):
         raise ValueError(f"rows must be 'all' or 'window', got {rows!r}.")
     if rows == "window" and (config.engine != "fast" or config.max_cycles is not None):
@@ -380,7 +381,6 @@ def _checked_rows(rows: str, config: EnvConfig) -> str:
             "rows='window' keeps no view of a team whose episode is cut, and needs engine='fast' and max_cycles=None "
             f"therefore; got engine={config.engine!r} and max_cycles={config.max_cycles!r}."
         )
-    return rows
 
 
 def _whole(name: str, value: Any, low: int) -> int:

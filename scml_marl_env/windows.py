@@ -129,7 +129,7 @@ def write_threads(
     observation: np.ndarray,
     state: np.ndarray,
 ) -> None:
-    """The part of `open_window_with` that is told of each thread."""
+    """The part of `open_window_with` that is told of each thread, and its pools in the state."""
     first, n = max(0, columns.thread), len(THREAD_FEATURES)
     write_thread_features(view, b, bounds, threads, first)
     if columns.history >= 0:

@@ -148,3 +148,10 @@ def test_the_team_is_told_where_all_are_shown(engine):
         assert (agents[1] // (env.n_agents // env.n_teams) == env.team[agents[0]]).all()
         env.step(np.where(env.active, 1, 0))
     env.close()
+
+
+def test_of_one_team_there_is_nothing_to_choose():
+    """All rows are its own, and its last views are kept."""
+    env = scml_marl_env.make_vector("std-mini", 2, rows="window", engine="fast")
+    env.reset()
+    assert env.rows == "all" and len(env.final_observation) == 2
