@@ -2,7 +2,7 @@
 
 What autograd computes, written out: it differs by rounding only (tests/algorithms/test_blocks.py). Three things make it
 fast: a minibatch passes through all layers block by block, so that no activation goes to main memory; the products are
-oneDNN's (algorithms.dense); everything between them is one compiled loop each (algorithms.kernels).
+MKL's or oneDNN's (algorithms.dense); everything between them is one compiled loop each (algorithms.kernels).
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms import kernels
-from algorithms.dense import linear, product
+from algorithms.dense import add_product, linear, product
 from algorithms.heads import FIRST_OFFER, FactoredHead
 from algorithms.losses import clipped_objective, likelihood, squared_error
 from algorithms.networks import Actor, Critic
@@ -131,7 +131,7 @@ class BlockedTorso:
         for k in reversed(range(len(self.layers))):
             layer = self.layers[k]
             self._unactivate(gradient.numpy(), outputs[k + 1].numpy(), grad(layer.bias).numpy())
-            grad(layer.weight).add_(product(gradient.t(), outputs[k]))
+            add_product(grad(layer.weight), gradient.t(), outputs[k])
             if k:
                 gradient = product(gradient, layer.weight)
 
@@ -189,15 +189,21 @@ class BlockedActor:
         return torch.from_numpy(sums / len(rows)).float()
 
     def _minibatch(self, batch: PolicyRows, i: Tensor, old: np.ndarray, gain: np.ndarray) -> tuple:
-        order, rows, legal, action = (array.numpy() for array in (i, batch.rows, batch.legal, batch.action))
+        order = np.sort(i.numpy())  # memory is read in its order
+        rows, legal, action = (array.numpy() for array in (batch.rows, batch.legal, batch.action))
         return kernels.minibatch(order, rows, legal, action, old, gain, self.head.n_quantities, self.head.n_prices)
 
     def _blocks(self, batch: PolicyRows, rows: np.ndarray, n_offers: int) -> Iterator[tuple[slice, Tensor, int]]:
-        """Cuts a minibatch: which of its rows, their scaled observations, how many of them (the first) are offers."""
+        """Cuts a minibatch: which of its rows, their scaled observations, how many of them (the first) are offers.
+
+        The observations are gone when the next block is asked for.
+        """
         source = batch.observation.flatten(0, 1)
+        room = torch.empty(min(BLOCK, len(rows)), source.shape[1])
         for start in range(0, len(rows), BLOCK):
             part = slice(start, min(start + BLOCK, len(rows)))
-            x = self.actor.scale(source.index_select(0, torch.from_numpy(rows[part])))
+            which = torch.from_numpy(rows[part])
+            x = self.actor.scale(torch.index_select(source, 0, which, out=room[: len(which)]))
             yield part, x, min(max(n_offers - start, 0), len(x))
 
     def _forward(self, features: Tensor, k: int, legal: np.ndarray, choice: np.ndarray) -> "HeadPass":
@@ -214,9 +220,9 @@ class BlockedActor:
         log_prob, entropy = np.zeros(len(features), np.float32), np.zeros(len(features), np.float32)
         slopes, means, probabilities = [], [], []
         for f, (x, layer) in enumerate(zip(inputs, layers, strict=True)):
-            logits = (linear(layer.weight, x) + layer.bias[:, None]).numpy()  # (C, n), see kernels
+            logits = linear(layer.weight, x).numpy()  # (C, n), see kernels
             probability, mean = np.empty_like(logits), np.empty(len(x), np.float32)
-            kernels.categorical(logits, legal[f], choice[f], probability, mean, log_prob, entropy)
+            kernels.categorical(logits, layer.bias.numpy(), legal[f], choice[f], probability, mean, log_prob, entropy)
             slopes.append(logits)
             probabilities.append(probability)
             means.append(mean)
@@ -224,7 +230,7 @@ class BlockedActor:
 
     def _backward(self, forward: "HeadPass", choice: np.ndarray, by_log_prob: np.ndarray, by_entropy: float) -> Tensor:
         """Adds to the head's gradients and returns that by the features, float32 (n, H)."""
-        head, gradients = self.head, []
+        head, slopes = self.head, []
         for f, (x, layer) in enumerate(zip(forward.inputs, forward.layers, strict=True)):
             kernels.categorical_gradient(
                 forward.slopes[f],
@@ -233,21 +239,24 @@ class BlockedActor:
                 choice[f],
                 by_log_prob,
                 np.float32(by_entropy),
+                grad(layer.bias).numpy(),
             )
             slope = torch.from_numpy(forward.slopes[f])
-            grad(layer.weight).add_(product(slope, x))
-            grad(layer.bias).add_(slope.sum(1))
-            gradients.append(product(slope.t(), layer.weight))
-        if len(gradients) > 1:
-            by_features, by_lead, by_given_lead, by_given_price = gradients
-            for by_output, out, embedding, chosen, by_input in (
-                (by_given_price, forward.inputs[3], head.price_embedding, choice[2], by_given_lead),
-                (by_given_lead, forward.inputs[2], head.lead_embedding, choice[1], by_lead),
-            ):
-                kernels.given_gradient(by_output.numpy(), out.numpy(), chosen, grad(embedding.weight).numpy())
-                by_input += by_output
-            by_features[: len(by_lead)] += by_lead
-        return gradients[0]
+            add_product(grad(layer.weight), slope, x)
+            slopes.append(slope.t())
+        by_features = product(slopes[0], head.operation.weight)
+        if len(slopes) > 1:
+            by_given_price = product(slopes[3], head.quantity.weight).numpy()
+            by_given_lead = product(slopes[2], head.price.weight).numpy()
+            by_offers = by_features[: len(slopes[1])]
+            add_product(by_offers, slopes[1], head.lead.weight)
+            given_lead, given_price = (x.numpy() for x in forward.inputs[2:])
+            leads, prices = (
+                grad(embedding.weight).numpy() for embedding in (head.lead_embedding, head.price_embedding)
+            )
+            kernels.given_gradient(by_given_price, given_price, choice[2], prices, by_given_lead)
+            kernels.given_gradient(by_given_lead, given_lead, choice[1], leads, by_offers.numpy())
+        return by_features
 
 
 class HeadPass(NamedTuple):

@@ -2,11 +2,15 @@
 
 torch.mm calls MKL, which keeps to AVX2 on processors that are not Intel's: on an AMD EPYC with AVX-512 oneDNN, which
 torch ships too, multiplied twice as fast (105 and 220 GFLOP/s for (2048, 132) x (132, 64) on one core), and puts tanh
-behind the product at a tenth of the price of torch.tanh. Only the compiler of torch calls that operator, so it is used
-only if it is there and its answer on a small product is right; otherwise the public functions do the same.
+behind the product at a tenth of the price of torch.tanh. On an Intel Xeon MKL was faster, with tanh as fast, and twice
+as fast where a gradient by the weights has to transpose. Only the compiler of torch calls oneDNN's operator, so it is
+used only on other processors than Intel's, and if it is there and its answer on a small product is right; otherwise the
+public functions do the same.
 """
 
+import platform
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,9 @@ from torch.nn import functional
 
 @cache
 def onednn() -> Any:
-    """Returns oneDNN's act(x @ weight.T + bias) as torch has it, or None."""
+    """Returns oneDNN's act(x @ weight.T + bias) as torch has it, or None if it is not there or slower than torch.mm."""
+    if is_intel() and torch.backends.mkl.is_available():
+        return None
     try:
         operator = torch.ops.mkldnn._linear_pointwise.default
         with torch.inference_mode():
@@ -27,6 +33,12 @@ def onednn() -> Any:
         return operator if right else None
     except (AttributeError, RuntimeError, TypeError):
         return None
+
+
+def is_intel() -> bool:
+    """Whether the processor is one of Intel's."""
+    about = Path("/proc/cpuinfo")
+    return "GenuineIntel" in (about.read_text() if about.is_file() else platform.processor())
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
@@ -40,12 +52,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
     if operator is not None and len(x):
         return operator(x, weight, bias, activation, [], "")
     product = functional.linear(x, weight, bias)
-    return product if activation == "none" else getattr(torch, activation)(product)
+    return product if activation == "none" else getattr(torch, f"{activation}_")(product)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Returns a @ b without a gradient."""
     return linear(a, b.t())
+
+
+def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """Adds a @ b to `out` without a gradient."""
+    if onednn() is None:
+        out.addmm_(a, b)
+    else:
+        out.add_(product(a, b))
 
 
 def padded(rows: np.ndarray) -> Tensor:

@@ -166,8 +166,8 @@ class FactoredHead(nn.Module):
         """`sample` on a CPU."""
 
         def choose(layer: nn.Linear, x: Tensor, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            logits = (linear(layer.weight, x) + layer.bias[:, None]).numpy()
-            return kernels.draw(logits, bits, nothing if greedy else uniform(len(bits)).numpy(), greedy)
+            logits, bias = linear(layer.weight, x).numpy(), layer.bias.numpy()
+            return kernels.draw(logits, bias, bits, nothing if greedy else uniform(len(bits)).numpy(), greedy)
 
         nothing = np.empty(0, np.float32)
         operations, leads = self._operations_and_leads(bounds)

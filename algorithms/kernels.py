@@ -102,47 +102,51 @@ def pack_up_to(cap: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def draw(logits: np.ndarray, bits: np.ndarray, uniform: np.ndarray, greedy: bool) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    logits: np.ndarray, bias: np.ndarray, bits: np.ndarray, uniform: np.ndarray, greedy: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Chooses one legal choice a row, by inverse transform of a number from [0, 1), or the likeliest if `greedy`.
 
     Args:
-        logits: float32 (C, >= n).  bits: int64 (n,), not 0.  uniform: float32 (n,); not read if greedy.
+        logits: float32 (C, >= n), to which bias (C,) is yet to be added; overwritten.
+        bits: int64 (n,), not 0.  uniform: float32 (n,); not read if greedy.
 
     Returns:
         choice int64 (n,), and its log p float32 (n,).
     """
     n_choices, n = logits.shape[0], bits.size
-    choice, log_prob = np.empty(n, np.int64), np.empty(n, f32)
-    e, z = np.empty((n_choices, TILE), f32), np.empty((n_choices, TILE), f32)
+    choice, log_prob, exponential = np.empty(n, np.int64), np.empty(n, f32), np.empty((n_choices, TILE), f32)
     total, best, level, taken = np.empty(TILE, f32), np.empty(TILE, f32), np.empty(TILE, f32), np.empty(TILE, np.int32)
     for start in range(0, n, TILE):
         m = min(TILE, n - start)
-        _softmax(logits, bits, start, m, z, e, total, best)
+        _softmax(logits, bias, bits[start : start + m], start, exponential, 0, total, best)
         if greedy:
             for i in range(m):
                 best[i], taken[i] = LOWEST, 0
             for c in range(n_choices):
+                z, number = logits[c, start : start + m], np.int32(c)
                 for i in range(m):
-                    higher = z[c, i] > best[i]
-                    taken[i] = np.int32(c) if higher else taken[i]
-                    best[i] = z[c, i] if higher else best[i]
+                    higher = z[i] > best[i]
+                    taken[i] = number if higher else taken[i]
+                    best[i] = z[i] if higher else best[i]
         else:
             for i in range(m):
                 level[i] = min(uniform[start + i], BELOW_ONE) * total[i]
                 level[i] = min(level[i], total[i] * BELOW_ONE)
                 best[i], taken[i] = ZERO, 0
             for c in range(n_choices):
+                e = exponential[c]
                 for i in range(m):
-                    best[i] += e[c, i]
+                    best[i] += e[i]
                     taken[i] += np.int32(1) if best[i] <= level[i] else np.int32(0)
         for i in range(m):
             choice[start + i] = taken[i]
-            log_prob[start + i] = z[taken[i], i] - math.log(total[i])
+            log_prob[start + i] = logits[taken[i], start + i] - math.log(total[i])
     return choice, log_prob
 
 
 @compiled
-def categorical(logits, bits, choice, probability, mean, log_prob, entropy):
+def categorical(logits, bias, bits, choice, probability, mean, log_prob, entropy):
     """Adds log p of each row's choice to `log_prob` and the entropy to `entropy`, both float32 (>= n,).
 
     With z = logit - max, S = sum of exp(z) over legal choices, mean = sum of p z:
@@ -150,66 +154,90 @@ def categorical(logits, bits, choice, probability, mean, log_prob, entropy):
         log p(choice) = z_choice - log S        entropy = log S - mean
 
     Args:
-        logits: float32 (C, n), replaced by z, and LOWEST where not legal.
+        logits: float32 (C, n), to which bias (C,) is yet to be added; replaced by z, and LOWEST where not legal.
         bits, choice: int64 (>= n,).
         probability, mean: float32 (C, n) and (n,), written for `categorical_gradient`.
     """
     n_choices, n = logits.shape
-    e, z = np.empty((n_choices, TILE), f32), np.empty((n_choices, TILE), f32)
     total, best, average = np.empty(TILE, f32), np.empty(TILE, f32), np.empty(TILE, f32)
     for start in range(0, n, TILE):
         m = min(TILE, n - start)
-        _softmax(logits, bits, start, m, z, e, total, best)
+        _softmax(logits, bias, bits[start : start + m], start, probability, start, total, best)
         for i in range(m):
             average[i] = ZERO
         for c in range(n_choices):
+            z, e = logits[c, start : start + m], probability[c, start : start + m]
             for i in range(m):
-                average[i] += e[c, i] * z[c, i]
+                average[i] += e[i] * z[i]
         for i in range(m):
             log_total = f32(math.log(total[i]))
             best[i] = ONE / total[i]
             mean[start + i] = average[i] * best[i]
-            log_prob[start + i] += z[choice[start + i], i] - log_total
+            log_prob[start + i] += logits[choice[start + i], start + i] - log_total
             entropy[start + i] += log_total - average[i] * best[i]
         for c in range(n_choices):
+            e = probability[c, start : start + m]
             for i in range(m):
-                probability[c, start + i] = e[c, i] * best[i]
-            logits[c, start : start + m] = z[c, :m]
+                e[i] *= best[i]
 
 
 @inlined
-def _softmax(logits, bits, start, m, z, e, total, best):
-    """Writes z, e = exp(z) (0 where not legal) and its sum for rows start .. start + m."""
+def _softmax(logits, bias, bits, start, exponential, first, total, best):
+    """Replaces logits by z = logit + bias - max (LOWEST where not legal), writes e^z (0 there) and its sum.
+
+    Args:
+        logits: (C, n), of whose columns those from `start` on are those of `bits` (m,).
+        exponential: (C, >= m), of whose columns those from `first` on are written.
+        total, best: (>= m,), written: the sum, and the largest logit.
+    """
+    m = bits.size
+    word = np.empty((2, m), np.uint32)
     for i in range(m):
+        word[0, i], word[1, i] = bits[i] & 0xFFFFFFFF, bits[i] >> 32
         best[i], total[i] = LOWEST, ZERO
     for c in range(logits.shape[0]):
+        z, legal, flag, more = logits[c, start : start + m], word[c >> 5], np.uint32(1 << (c & 31)), bias[c]
         for i in range(m):
-            x = logits[c, start + i] if (bits[start + i] >> c) & 1 else LOWEST
-            z[c, i] = x
-            best[i] = max(best[i], x)
+            z[i] = z[i] + more if legal[i] & flag else LOWEST
+            best[i] = max(best[i], z[i])
     for c in range(logits.shape[0]):
+        z, e = logits[c, start : start + m], exponential[c, first : first + m]
         for i in range(m):
-            legal = z[c, i] > LOWEST
-            x = z[c, i] - best[i]
-            z[c, i] = x if legal else LOWEST
-            e[c, i] = exp(x) if legal else ZERO
-            total[i] += e[c, i]
+            legal, x = z[i] > LOWEST, z[i] - best[i]
+            z[i] = x if legal else LOWEST
+            e[i] = exp(x) if legal else ZERO
+            total[i] += e[i]
 
 
 @compiled
-def categorical_gradient(z, probability, mean, choice, by_log_prob, by_entropy):
+def categorical_gradient(z, probability, mean, choice, by_log_prob, by_entropy, by_bias):
     """Replaces z by the gradient of the loss by the logits, from its gradients by log p (>= n,) and by the entropy.
+
+    Adds its sum over rows to `by_bias` (C,).
 
     d log p(choice) / d logit_c = [c = choice] - p_c        d entropy / d logit_c = - p_c (z_c - mean)
     """
     n_choices, n = z.shape
+    taken, sums = np.empty(TILE, np.int32), np.zeros((n_choices, TILE), f32)
     for start in range(0, n, TILE):
-        stop = min(start + TILE, n)
+        m = min(TILE, n - start)
+        slope, average = by_log_prob[start : start + m], mean[start : start + m]
+        for i in range(m):
+            taken[i] = choice[start + i]
         for c in range(n_choices):
-            for i in range(start, stop):
-                p = probability[c, i]
-                taken = by_log_prob[i] if choice[i] == c else ZERO
-                z[c, i] = taken - p * (by_log_prob[i] + by_entropy * (z[c, i] - mean[i]))
+            row, p, number = z[c, start : start + m], probability[c, start : start + m], np.int32(c)
+            total = sums[c]
+            for i in range(m):
+                own = slope[i] if taken[i] == number else ZERO
+                row[i] = own - p[i] * (slope[i] + by_entropy * (row[i] - average[i]))
+                total[i] += row[i]
+    for c in range(n_choices):
+        total, half = sums[c], TILE // 2
+        while half:
+            for i in range(half):
+                total[i] += total[half + i]
+            half //= 2
+        by_bias[c] += total[0]
 
 
 @compiled
@@ -276,13 +304,13 @@ def given(features, embedding, choice, out):
 
 
 @compiled
-def given_gradient(gradient, out, choice, by_embedding):
-    """Turns the gradient by `given`'s output, in place, into that by its features; adds that by the embedding."""
+def given_gradient(gradient, out, choice, by_embedding, by_features):
+    """Adds, from the gradient by `given`'s output (n, H), those by its embedding and by its features (n, H)."""
     for i in range(out.shape[0]):
         row = by_embedding[choice[i]]
         for j in range(out.shape[1]):
             g = gradient[i, j] * (ONE - out[i, j] * out[i, j])
-            gradient[i, j] = g
+            by_features[i, j] += g
             row[j] += g
 
 
@@ -337,3 +365,66 @@ def minibatch(order, rows, bits, action, log_prob, advantage, n_quantities, n_pr
         for f in range(4):
             legal[f, i] = bits[k, f]
     return n_offers, row, legal, choice, old, gain
+
+
+@compiled
+def remember(streams, cell, there, new_key, new_value, key, value):
+    """Writes the keys and values (n, m, d) of new tokens into cells int64 (n, m) of streams (n,), where bool `there`.
+
+    Args:
+        key: float32 (S, d, C), cells last.  value: float32 (S, C, d).
+    """
+    for i in range(len(streams)):
+        for j in range(cell.shape[1]):
+            if there[i, j]:
+                for d in range(new_key.shape[2]):
+                    key[streams[i], d, cell[i, j]] = new_key[i, j, d]
+                    value[streams[i], cell[i, j], d] = new_value[i, j, d]
+
+
+@compiled
+def attend(query, key, value, position, streams, asking, nearness, per_step, out):
+    """Writes what tokens find in the cells of their streams (`transformer.Block.read`), 0 where they see none.
+
+        out = sum_c softmax_c(query . key_c / sqrt(d / H) + nearness[steps ago]) value_c, for each head on its own
+        columns, over cells at or before the token's position and fewer steps ago than nearness has.
+
+    Args:
+        query, out: float32 (n, m, d).  key: float32 (S, d, C).  value: float32 (S, C, d).
+        position: int64 (S, C), of what a cell holds.  streams: int64 (n,).  asking: int64 (n, m), positions.
+        nearness: float32 (H, context).  per_step: positions of a step.
+    """
+    heads, context = nearness.shape
+    n_cells, width = position.shape[1], query.shape[2] // heads
+    scale, ago = f32(1 / math.sqrt(width)), np.empty(n_cells, np.int64)
+    weight, found = np.empty(n_cells, np.float32), np.empty(width, np.float32)
+    for i in range(len(streams)):
+        stream = streams[i]
+        for j in range(asking.shape[1]):
+            now = asking[i, j]
+            for c in range(n_cells):
+                ago[c] = now // per_step - position[stream, c] // per_step
+                if position[stream, c] > now or ago[c] >= context:
+                    ago[c] = -1
+            for h in range(heads):
+                weight[:] = ZERO
+                for d in range(h * width, (h + 1) * width):
+                    asked, row = query[i, j, d] * scale, key[stream, d]
+                    for c in range(n_cells):
+                        weight[c] += asked * row[c]
+                best, total = LOWEST, ZERO
+                for c in range(n_cells):
+                    weight[c] = weight[c] + nearness[h, ago[c]] if ago[c] >= 0 else LOWEST
+                    best = max(best, weight[c])
+                for c in range(n_cells):
+                    weight[c] = exp(weight[c] - best) if ago[c] >= 0 else ZERO
+                for c in range(n_cells):
+                    total += weight[c]
+                share = ONE / total if total > ZERO else ZERO
+                found[:] = ZERO
+                for c in range(n_cells):
+                    row = value[stream, c, h * width : (h + 1) * width]
+                    for d in range(width):
+                        found[d] += weight[c] * row[d]
+                for d in range(width):
+                    out[i, j, h * width + d] = found[d] * share

@@ -72,8 +72,7 @@ class Recollection:
         self._actor, self._aim_of, self._k = actor, aim, k
         self._by_thread = actor.config.tokens == "thread"
         n_streams = g * k if self._by_thread else g
-        with torch.inference_mode():
-            self._cache = Cache(actor.transformer, n_streams)
+        self._cache = Cache(actor.transformer, n_streams)
         self._step = np.zeros(n_streams, np.int64)  # of the stream's next decision
         self._action, self._acted = np.zeros((g, k), np.int64), np.zeros((g, k), bool)
         self._seen = torch.zeros(0 if self._by_thread else g * k, actor.config.width)
@@ -127,8 +126,7 @@ class Recollection:
     def forget(self, factories: np.ndarray) -> None:
         """Starts factories, int64 (n,), anew."""
         streams = (factories[:, None] * self._k + np.arange(self._k)).ravel() if self._by_thread else factories
-        with torch.inference_mode():
-            self._cache.forget(streams)
+        self._cache.forget(streams)
         self._step[streams] = 0
         self._acted[factories] = False
         self.to_go[factories] = np.nan
@@ -144,9 +142,9 @@ class Recollection:
     def _of_threads(self, factories: np.ndarray, slots: np.ndarray, seen: Tensor) -> Tensor:
         streams, before = factories * self._k + slots, self._acted[factories, slots]
         done = self._actor.did(torch.from_numpy(self._action[factories, slots]))
-        became = self._append(streams, factories, done, seen, before)
+        tokens, position = self._append(streams, factories, done, seen, before)
         self._acted[factories, slots] = True
-        return became
+        return self._cache.last(tokens, streams, position)
 
     def _of_windows(self, factories: np.ndarray, slots: np.ndarray, seen: Tensor) -> Tensor:
         windows, at = np.unique(factories, return_inverse=True)
@@ -160,13 +158,12 @@ class Recollection:
         self._acted[windows] = False
         self._acted[factories, slots] = True
         self._seen[torch.from_numpy(factories * self._k + slots)] = seen
-        position = (self._step[factories] - 1) * 3 + SEEN
-        return self._cache.read(seen, torch.from_numpy(factories), torch.from_numpy(position))
+        return self._cache.read(seen, factories, (self._step[factories] - 1) * 3 + SEEN)
 
     def _append(
         self, streams: np.ndarray, factories: np.ndarray, done: Tensor, now: Tensor, before: np.ndarray
-    ) -> Tensor:
-        """Adds each stream's last answer, where there is one, and its present step up to what is seen."""
+    ) -> tuple[Tensor, np.ndarray]:
+        """Adds each stream's last answer, where there is one, and its present step up to what is seen; see `Cache`."""
         aim = self._actor.aim_at(torch.from_numpy(self.to_go[factories]))
         tokens = torch.stack([done, aim, now], 1) + self._actor.kind[[DONE, RETURN, SEEN]]
         step = self._step[streams]
@@ -174,8 +171,7 @@ class Recollection:
         there = np.ones(position.shape, bool)
         there[:, 0] = before
         self._step[streams] = step + 1
-        which, places, exist = (torch.from_numpy(x) for x in (streams, position, there))
-        return self._cache.append(which, tokens, places, exist)
+        return self._cache.append(streams, tokens, position, there), position
 
 
 class FactoryMemory:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from algorithms import kernels
+
 EVERYTHING_PAST = -(1 << 40)  # step of a cell of the cache that holds nothing
 
 
@@ -49,7 +51,11 @@ class Block(nn.Module):
         query = self._split(self.query(self.before_attention(x)))
         dropout = self.dropout if self.training else 0.0
         found = functional.scaled_dot_product_attention(query, *keys, attn_mask=bias, dropout_p=dropout)
-        x = x + self._drop(self.out(found.transpose(-3, -2).flatten(-2)))
+        return self.take(x, found.transpose(-3, -2).flatten(-2))
+
+    def take(self, x: Tensor, found: Tensor) -> Tensor:
+        """Returns tokens (..., d) after they have taken in what they found, the same shape, and thought about it."""
+        x = x + self._drop(self.out(found))
         return x + self._drop(self.feed(self.before_feed(x)))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -143,7 +149,7 @@ class Transformer(nn.Module):
 
 
 class Cache:
-    """Keys and values of the last steps of many streams, so that a decision costs its own tokens only.
+    """What layers see of the last steps of many streams: a decision costs its own tokens only. Without autograd.
 
     The window holds one step more than the layers look back on, since the last token of a step is added together with
     the first ones of the next.
@@ -153,16 +159,16 @@ class Cache:
         """Allocates for streams 0..n_streams-1, in which nothing has happened."""
         t = transformer
         self._transformer, self._cells = t, (t.context + 1) * t.per_step
-        shape = (n_streams, len(t.blocks), t.heads, self._cells, t.width // t.heads)
-        self._key, self._value = torch.zeros(shape), torch.zeros(shape)
-        self._position = torch.full((n_streams, self._cells), EVERYTHING_PAST * t.per_step)
+        self._key = np.zeros((len(t.blocks), n_streams, t.width, self._cells), np.float32)
+        self._value = np.zeros((len(t.blocks), n_streams, self._cells, t.width), np.float32)
+        self._position = np.full((n_streams, self._cells), EVERYTHING_PAST * t.per_step)
 
     def forget(self, streams: np.ndarray) -> None:
         """Empties streams, int64 (n,)."""
-        self._position[torch.from_numpy(streams)] = EVERYTHING_PAST * self._transformer.per_step
+        self._position[streams] = EVERYTHING_PAST * self._transformer.per_step
 
-    def append(self, streams: Tensor, tokens: Tensor, position: Tensor, there: Tensor) -> Tensor:
-        """Adds tokens to streams and returns (n, d), what the last of each has become after all layers.
+    def append(self, streams: np.ndarray, tokens: Tensor, position: np.ndarray, there: np.ndarray) -> Tensor:
+        """Adds tokens to streams and returns (n, m, d), what they are before the last layer: `last` tells the rest.
 
         Args:
             streams: int64 (n,), each once.
@@ -170,33 +176,33 @@ class Cache:
             position: int64 (n, m), step * per_step + number within it.
             there: bool (n, m), False for a token that does not exist; the last one does.
         """
-        cell = position % self._cells
-        at = streams[:, None].expand_as(cell)
-        kept = torch.where(there, position, EVERYTHING_PAST * self._transformer.per_step)
-        self._position[at[there], cell[there]] = kept[there]
-        seen, x = self._position[streams], tokens
-        for i, block in enumerate(self._transformer.blocks):
-            key, value = block.keys(x)
-            self._key[at, i, :, cell], self._value[at, i, :, cell] = key.transpose(1, 2), value.transpose(1, 2)
-            last = i == len(self._transformer.blocks) - 1
-            asking = position[:, -1:] if last else position
-            x = self._read(i, x[:, -1:] if last else x, streams, asking, seen)
-        return self._transformer.last(x[:, -1])
+        cell, x, blocks = position % self._cells, tokens, self._transformer.blocks
+        self._position[np.broadcast_to(streams[:, None], cell.shape)[there], cell[there]] = position[there]
+        for i, block in enumerate(blocks):
+            key, value = (part.contiguous().numpy() for part in block.key_value(block.before_attention(x)).chunk(2, -1))
+            kernels.remember(streams, cell, there, key, value, self._key[i], self._value[i])
+            if block is not blocks[-1]:
+                x = self._read(i, x, streams, position)
+        return x
 
-    def read(self, readers: Tensor, streams: Tensor, position: Tensor) -> Tensor:
+    def last(self, x: Tensor, streams: np.ndarray, position: np.ndarray) -> Tensor:
+        """Returns (n, d), what the last of tokens has become after all layers, from what `append` returned and took."""
+        x = self._read(len(self._transformer.blocks) - 1, x[:, -1:], streams, position[:, -1:])
+        return self._transformer.last(x[:, 0])
+
+    def read(self, readers: Tensor, streams: np.ndarray, position: np.ndarray) -> Tensor:
         """Returns (n, d), what readers (n, d) have become that see streams (n,) up to a position, int64 (n,)."""
-        y, seen = readers[:, None], self._position[streams]
+        y = readers[:, None]
         for i in range(len(self._transformer.blocks)):
-            y = self._read(i, y, streams, position[:, None], seen)
+            y = self._read(i, y, streams, position[:, None])
         return self._transformer.last(y[:, 0])
 
-    def _read(self, layer: int, x: Tensor, streams: Tensor, asking: Tensor, seen: Tensor) -> Tensor:
-        per_step, block = self._transformer.per_step, self._transformer.blocks[layer]
-        ago = asking.div(per_step, rounding_mode="floor").unsqueeze(-1) - seen.div(
-            per_step, rounding_mode="floor"
-        ).unsqueeze(-2)
-        allowed = asking.unsqueeze(-1) >= seen.unsqueeze(-2)
-        keys = self._key[streams, layer], self._value[streams, layer]
-        bias = block.bias(ago, allowed)
-        blind = bias.amax(-1, keepdim=True) == -torch.inf  # a token that does not exist; nobody reads what it becomes
-        return block.read(x, keys, bias.masked_fill(blind, 0.0))
+    def _read(self, layer: int, x: Tensor, streams: np.ndarray, asking: np.ndarray) -> Tensor:
+        """`Block.read` of tokens (n, m, d) at positions (n, m) of their streams."""
+        block = self._transformer.blocks[layer]
+        query, found = block.query(block.before_attention(x)), torch.empty(x.shape)
+        kernels.attend(
+            query.numpy(), self._key[layer], self._value[layer], self._position, streams, np.ascontiguousarray(asking),
+            block.nearness.detach().numpy(), self._transformer.per_step, found.numpy(),
+        )  # fmt: skip
+        return block.take(x, found)

@@ -32,7 +32,7 @@ def transformer(tokens, env_id="std-mini", width=16, scale=0.3, **options):
 
 
 class Noted:
-    """Remembers what its memory is told: one list for each factory, (slots, reward, elapsed, executed)."""
+    """Remembers what its memory is told of answers that are carried out: (slots, reward, elapsed, executed)."""
 
     def __init__(self, **options):
         self.policy, self.told = RandomMasked(**options), []
@@ -47,11 +47,11 @@ class Noted:
 
         class Memory:
             def act(self, slots, observation, bounds, reward, elapsed, rng, greedy=False):
-                outer.told.append([slots.tolist(), float(np.float32(reward)), float(elapsed)])
+                self.asked = [slots.tolist(), float(np.float32(reward)), float(elapsed)]
                 return outer.policy.act(observation, bounds, rng, greedy)
 
             def executed(self, slots, action):
-                outer.told[-1].append((slots.tolist(), action.tolist()))
+                outer.told.append([*self.asked, (slots.tolist(), action.tolist())])
 
         return Memory()
 
