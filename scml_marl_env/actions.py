@@ -91,6 +91,12 @@ class ActionGrid:
         """int64 (Q,), `quantities` as an array for kernels."""
         return np.asarray(self.quantities, dtype=np.int64)
 
+    def only_offer(self) -> np.ndarray:
+        """int32 (M,): bounds that allow one action, to offer one item for today at price level 0, of one dollar."""
+        bounds = np.zeros(self.n_bounds, np.int32)
+        bounds[[N_PRICES, BEST_PRICE, PRICE_SIGN, QUANTITY, self.budget_column, self.today_column]] = 1
+        return bounds
+
     def encode(self, operation: int, lead: int = 0, quantity: int = 1, level: int = 0) -> int:
         """The flat index of an answer; `quantity` in items, `level` a price level.
 

@@ -90,12 +90,13 @@ class PolicyAgent(WindowAgent):
         return AwiView(awi, view, 0, conserving)
 
     def init(self) -> None:
-        """Opens the book, and a window in which nobody is on turn: what has to be compiled is compiled now.
+        """Opens the book, a window in which nobody is on turn, and rehearses: what has to be compiled is compiled now.
 
         That may take longer than the 20 seconds that SCML allows for a step of a negotiation.
         """
         super().init()
         PolicyAgent.decide(self)
+        self._rehearse()
 
     def before_step(self) -> None:
         if not hasattr(self, "book"):
@@ -108,7 +109,7 @@ class PolicyAgent(WindowAgent):
         on_turn = self.book.view.on_turn[0]
         rows = np.flatnonzero(on_turn)
         chosen = self._choose(rows)
-        close_window(self._view, 0, layout.rules, bounds, chosen, self._no_priority, self._answered, False)
+        close_window(self._view, 0, layout.rules, bounds, chosen, self._no_priority, self._answered)
         if self._memory is not None and len(rows):
             self._memory.executed(rows, self._answered.executed[rows])
         return answers_of(on_turn, layout.grid, bounds, self._answered.executed)
@@ -125,6 +126,19 @@ class PolicyAgent(WindowAgent):
     def n_fallbacks(self) -> int:
         """Illegal answers of the policy so far."""
         return sum(self._fallbacks.values())
+
+    def _rehearse(self) -> None:
+        """Has the policy answer a thread that can only offer, with a generator and a memory that nobody else sees."""
+        observation, bounds = np.zeros_like(self._observation[:1]), self._layout.grid.only_offer()[None]
+        rng = np.random.default_rng(0)
+        try:
+            if not isinstance(self.policy, Remembering):
+                self.policy.act(observation, bounds, rng, self._greedy)
+            else:
+                memory = self.policy.start(len(self._bounds), rng)
+                memory.act(np.zeros(1, np.int64), observation, bounds, 0.0, 0.0, rng, self._greedy)
+        except Exception as error:  # the first window will say so, and count it
+            _log.debug("%s: the policy raised before the first negotiation: %s", self.id, error)
 
     def _choose(self, rows: np.ndarray) -> np.ndarray:
         """int64 (K,), legal actions of the threads `rows` that wait for an answer, and wait for the others."""

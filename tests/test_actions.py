@@ -70,6 +70,13 @@ def test_wider_agendas_are_covered_evenly_with_both_ends():
     assert offsets[0] == 0 and offsets[-1] == 29 and set(np.diff(offsets)) <= {1, 2}
 
 
+def test_bounds_may_leave_one_offer_only():
+    for grid in (STD, ONESHOT):
+        bounds = grid.only_offer()[None]
+        assert np.flatnonzero(grid.mask(bounds)[0]).tolist() == [grid.encode(OFFER, 0, 1, 0)]
+        assert grid.prices(bounds)[0, 0] == 1
+
+
 @pytest.mark.parametrize("action", [-1, STD.n_actions])
 def test_decoding_outside_the_grid_is_refused(action):
     with pytest.raises(ValueError, match="outside"):

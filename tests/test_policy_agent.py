@@ -205,6 +205,30 @@ class Silent(RandomMasked):
         return np.ones(len(bounds), np.int64)
 
 
+class Counting(RandomMasked):
+    """Notes how many actions are legal in each row that it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def act(self, observation, bounds, rng, greedy=False):
+        self.seen.append(self.grid.mask(bounds).sum(-1).tolist())
+        return super().act(observation, bounds, rng, greedy)
+
+
+def test_a_policy_rehearses_before_the_first_negotiation():
+    """With one thread that can only offer, so that whatever it compiles is compiled then."""
+
+    class Listening(PolicyAgent):
+        def init(self):
+            super().init()
+            assert self.policy.seen == [[1]]
+
+    _, agent = play_agent(config_of("std-mini", days=6), 2, agent=Listening, policy=Counting())
+    assert agent.tournament_report()["windows"] == len(agent.policy.seen) - 1 > 5
+
+
 def test_single_actions_are_judged_as_by_the_flat_mask():
     rng, judged = np.random.default_rng(0), 0
     for env_id in ("std-mini", "oneshot-mini"):
