@@ -15,7 +15,7 @@ from scml_marl_env.handles import handle
 from scml_marl_env.layers.l1_shield import COUNTS, REASONS, Shortfall
 from scml_marl_env.layout import PRIVATE_COLUMNS, EnvArrays, Layout
 from scml_marl_env.reward import RewardBook
-from scml_marl_env.windows import answers_of, close_window, new_answered, open_window
+from scml_marl_env.windows import answers_of, close_window, count_window, new_answered, new_counts, open_window
 from scml_marl_env.world.engine import Answer, Bankrupt, DayResult, Over, Window
 
 
@@ -43,7 +43,7 @@ class ArrayEnv:
         self._rules = self.layout.rules
         n_slots = config.n_slots
         self._lazy = lazy
-        self._answered = new_answered(n_slots)
+        self._answered, self._unsafe = new_answered(n_slots), new_counts()
         self._no_priority = np.zeros(n_slots, np.float64)
         self.done = np.ones(config.n_controlled, bool)
         self.window: int | None = None
@@ -65,7 +65,7 @@ class ArrayEnv:
         self.done[:] = True
         self.done[:n] = False
         self.total_changed: dict[str, int] = {}
-        self._answered.unsafe[:] = 0
+        self._unsafe[:] = 0
         self.books = [RewardBook(self.config, self.engine.view, factory) for factory in range(n)]
         self._score = np.zeros(self.config.n_controlled)
         self._settle_event(event)
@@ -145,7 +145,7 @@ class ArrayEnv:
         """L1's counters of the episode so far (`layers.l1_counters.COUNTS`): grade, then chosen or executed."""
         return {
             grade: {
-                who: dict(zip(COUNTS, self._answered.unsafe[i, j].tolist(), strict=True))
+                who: dict(zip(COUNTS, self._unsafe[i, j].tolist(), strict=True))
                 for j, who in enumerate(("chosen", "executed"))
             }
             for i, grade in enumerate(SHIELDS[1:])
@@ -168,10 +168,8 @@ class ArrayEnv:
         rows = self.agents_of(factory)
         view, bounds = self.engine.view, self.arrays.bounds[rows]
         chosen = actions[rows]
-        # A strict environment counts after it has refused: a refused step has not happened.
         priorities = self._no_priority if priority is None else priority[rows]
-        strict, audit = self.config.strict, self.config.audit
-        close_window(self._view, factory, self._rules, bounds, chosen, priorities, self._answered, audit and not strict)
+        close_window(self._view, factory, self._rules, bounds, chosen, priorities, self._answered)
         illegal = self._count_changes(actions, factory)
         if illegal and self.config.strict:
             raise ValueError(
@@ -180,8 +178,8 @@ class ArrayEnv:
             )
         for name, count in self.changed.items():
             self.total_changed[name] = self.total_changed.get(name, 0) + count
-        if strict and audit:
-            close_window(self._view, factory, self._rules, bounds, chosen, priorities, self._answered, True)
+        if self.config.audit:
+            count_window(self._view, factory, self._rules, bounds, chosen, self._answered.executed, self._unsafe)
         self.arrays.executed[:] = WAIT
         self.arrays.executed[rows] = self._answered.executed
         return answers_of(view.on_turn[factory], self.grid, bounds, self._answered.executed)

@@ -264,7 +264,6 @@ class AwiView:
         history = self.view.history[self.row, slot]
         if not len(history):
             return
-        history[:-1] = history[1:]
-        lead = offer[_TIME] - self.view.day[self.row]
-        history[-1] = by_me, lead, offer[_QUANTITY], offer[_PRICE], self.view.round[self.row, slot]
-        self.view.n_history[self.row, slot] = min(self.view.n_history[self.row, slot] + 1, len(history))
+        lead, place = offer[_TIME] - self.view.day[self.row], self.view.n_history[self.row, slot] % len(history)
+        history[place] = by_me, lead, offer[_QUANTITY], offer[_PRICE], self.view.round[self.row, slot]
+        self.view.n_history[self.row, slot] += 1

@@ -12,8 +12,11 @@ from scml_marl_env.fast_steps import (
     Board,
     Settings,
     World,
+    answer_all,
     at_seats,
+    count_all,
     follow_all,
+    go_on_all,
     play_all,
     refresh_all,
     show_all,
@@ -32,6 +35,7 @@ from scml_marl_env.world.fast import columns as at
 from scml_marl_env.world.fast.fleet import Cast, Fleet
 
 _PARTS_PER_THREAD = 4
+_SNAPSHOT = 2  # raised when a number of a saved array means something else than before
 _RESULTS = ("reward", "elapsed", "terminated", "truncated", "executed")
 _CAUSES = dict(
     zip(
@@ -96,7 +100,6 @@ class FastShard:
             config.reward == "potential",
             float(config.discount),
             config.max_cycles or 0,
-            config.audit,
             layout.n_public,
             self._fleet.n_views,
         )
@@ -142,10 +145,15 @@ class FastShard:
 
     def _play(self, places: np.ndarray, lane: int) -> None:
         """A step of the given places."""
-        if self._networks[lane] is None:
+        if self.config.audit:
+            answer_all(self._world, self._settings, self._board, places, lane)
+            count_all(self._world, self._settings, self._board, places, lane)
+            go_on_all(self._world, self._board, places)
+        elif self._networks[lane] is None:
             step_all(self._world, self._settings, self._board, places, lane)
             return
-        play_all(self._world, self._settings, self._board, places, lane)
+        else:
+            play_all(self._world, self._settings, self._board, places, lane)
         self._answer_seats(places, lane)
         show_all(self._world, self._settings, self._board, places, lane)
 
@@ -178,17 +186,22 @@ class FastShard:
         parts = {f"state.{name}": array.copy() for name, array in self._fleet.state._asdict().items()}
         parts["state.random"] = parts["state.random"].view(np.int64)
         parts |= {f"view.{name}": array.copy() for name, array in self._fleet.view._asdict().items()}
-        parts |= {f"board.{name}": array.copy() for name, array in self.board._asdict().items()}
-        return parts
+        parts |= {f"board.{name}": array.copy() for name, array in self._kept().items()}
+        return parts | {"version": np.array([_SNAPSHOT])}
+
+    def _kept(self) -> dict[str, np.ndarray]:
+        """The arrays of the board without its memory for arithmetic, which depends on `threads`."""
+        return {name: array for name, array in self.board._asdict().items() if not name.startswith("lane_")}
 
     def check_fits(self, parts: Mapping[str, np.ndarray]) -> None:
-        """Refuses a `snapshot` that a version with other arrays took.
+        """Refuses a `snapshot` that a version took which has other arrays, or means something else by them.
 
         Raises:
             ValueError: if it cannot be restored here.
         """
         for name, array in self.snapshot().items():
-            if name not in parts or np.asarray(parts[name]).nbytes != array.nbytes:
+            saved = np.asarray(parts[name]) if name in parts else None
+            if saved is None or saved.nbytes != array.nbytes or (name == "version" and saved.item() != _SNAPSHOT):
                 raise ValueError(
                     f"Another version of scml_marl_env saved these worlds ({name} differs); they cannot go on here. "
                     "Go on with that version, or begin a new run; the policy itself can still be loaded and played."
@@ -200,15 +213,19 @@ class FastShard:
         for e, episode in episodes.items():
             self.arrays.episode[e] = episode
             self._drawn[e] = self._fleet.begin(e, episode_seed(seed, e, episode))
-        for group, arrays in (("state", self._fleet.state), ("view", self._fleet.view), ("board", self.board)):
-            for name, array in arrays._asdict().items():
+        world, seen, rows = self._fleet.state._asdict(), self._fleet.view._asdict(), self._fleet.state.world[:, at.ROW]
+        rows = rows.copy()  # of the tables: where a world lies is this process' matter
+        for group, arrays in (("state", world), ("view", seen), ("board", self._kept())):
+            for name, array in arrays.items():
                 array[...] = np.asarray(parts[f"{group}.{name}"]).view(array.dtype).reshape(array.shape)
+        self._fleet.state.world[:, at.ROW] = rows
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
+        """Bytes of all arrays but those that a bank shares among all that play its worlds."""
         fleet = self._fleet
-        return sum(array.nbytes for arrays in (fleet.tables, fleet.state, fleet.view, self.board) for array in arrays)
+        own = (fleet.state, fleet.view, self.board) + ((fleet.tables,) if self.config.bank is None else ())
+        return sum(array.nbytes for arrays in own for array in arrays)
 
     def close(self) -> None:
         """Ends the threads."""

@@ -18,12 +18,20 @@ from scml_marl_env.layers.l1_bounds import write_bounds_with
 from scml_marl_env.layers.l1_counters import Answers
 from scml_marl_env.layers.l1_factory import Scratch
 from scml_marl_env.view import FactoryView
-from scml_marl_env.windows import Answered, Columns, Rules, close_window_with, write_shared, write_threads
+from scml_marl_env.windows import (
+    Answered,
+    Columns,
+    Rules,
+    close_window_with,
+    count_window_with,
+    write_shared,
+    write_threads,
+)
 from scml_marl_env.world.fast import columns as fast
 from scml_marl_env.world.fast.columns import State, Tables
 from scml_marl_env.world.fast.play import IS_BANKRUPT, IS_SEAT, IS_WINDOW, advance
 from scml_marl_env.world.fast.seats import say
-from scml_marl_env.world.fast.see import write_private
+from scml_marl_env.world.fast.see import fetch_view, write_private
 from scml_marl_env.world.fast.talks import Tape, give_answers
 
 _TOGETHER = 16  # places that take the phases of a step together: what they need fits into a core's second cache
@@ -46,7 +54,6 @@ class Settings(NamedTuple):
     shaped: bool
     discount: float
     max_cycles: int  # 0 for no limit
-    audit: bool  # count unsafe answers
     n_public: int  # columns of the state that everybody may know; private ones follow, if there are any
     n_views: int  # V
 
@@ -159,11 +166,13 @@ def play(world: World, settings: Settings, board: Board, places: np.ndarray, lan
     """
     n = places.shape[0]
     for j in range(n):
+        fetch_slots(world, settings, board, places[j])
+    for j in range(n):
         fetch_world(world, settings, board, places[j])
     for j in range(n):
         answer(world, settings, board, places[j], board.window[places[j]], lane)
     for j in range(n):
-        follow(world, board, places[j])
+        go_on(world, board, places[j])
 
 
 @kernel
@@ -192,7 +201,7 @@ def scratch_of(board: Board, lane: int) -> Scratch:
 
 @lean
 def answer(world: World, settings: Settings, board: Board, e: int, team: int, lane: int) -> None:
-    """Settles the chosen actions of the window and hands them to the negotiations."""
+    """Settles the chosen actions of the window and notes what they say."""
     n_slots, b = board.chosen.shape[1], e * settings.n_views + team
     first, rules = shown_at(board, team) * n_slots, settings.rules
     n = world.views.ints[b, at.N_SUPPLIERS] + world.views.ints[b, at.N_CONSUMERS]
@@ -203,12 +212,8 @@ def answer(world: World, settings: Settings, board: Board, e: int, team: int, la
     board.length[e] += 1
     board.terminated[e] = board.truncated[e] = False
     settled, chosen = board.settled[e, :n], board.chosen[e, :n]
-    answered = Answered(settled, board.reason[e, :n], board.unsafe[e])
-    memory = board.lane_answers[lane]
-    answers, scratch = Answers(memory[0, :n], memory[1, :n], memory[2, :n], memory[3, :n]), scratch_of(board, lane)
-    close_window_with(
-        world.views, b, rules, bounds, chosen, board.priority[e, :n], answered, settings.audit, answers, scratch
-    )
+    answered, scratch = Answered(settled, board.reason[e, :n]), scratch_of(board, lane)
+    close_window_with(world.views, b, rules, bounds, chosen, board.priority[e, :n], answered, scratch)
     board.last_changed[e] = 0
     for k in range(n):
         board.last_changed[e, board.reason[e, k]] += 1
@@ -217,7 +222,26 @@ def answer(world: World, settings: Settings, board: Board, e: int, team: int, la
     board.last_changed[e, 0] = 0
     for reason in range(board.changed.shape[1]):
         board.changed[e, reason] += board.last_changed[e, reason]
-    give_answers(world.tables, world.state, world.views, e, board.controlled[e, team])
+
+
+@lean
+def count(world: World, settings: Settings, board: Board, e: int, lane: int) -> None:
+    """Counts unsafe ones among the answers of a window that are not handed on yet."""
+    n_slots, team = board.chosen.shape[1], board.window[e]
+    b, first = e * settings.n_views + team, shown_at(board, team) * n_slots
+    n = last_of(world, settings, board, e, team) - first
+    settled, counts, memory = board.settled[e, :n], board.unsafe[e], board.lane_answers[lane]
+    answers = Answers(memory[0, :n], memory[1, :n], memory[2, :n], memory[3, :n])
+    bounds, chosen = board.bounds[e, first : first + n], board.chosen[e, :n]
+    scratch = scratch_of(board, lane)
+    count_window_with(world.views, b, settings.rules, bounds, chosen, settled, counts, answers, scratch)
+
+
+@kernel
+def go_on(world: World, board: Board, e: int) -> None:
+    """Hands the answers of the window to the negotiations and plays on."""
+    give_answers(world.tables, world.state, world.views, e, board.controlled[e, board.window[e]])
+    follow(world, board, e)
 
 
 @kernel
@@ -407,14 +431,25 @@ def show_shared(world: World, settings: Settings, board: Board, e: int, team: in
 @kernel
 def take_actions(board: Board, actions: np.ndarray, n_actions: int) -> int:
     """Copies the actions of the windows from int (E, N); returns e * N + n of one outside 0..A-1, else -1."""
-    n_agents, n_slots = actions.shape[1], board.chosen.shape[1]
     for e in range(actions.shape[0]):
-        first = max(0, shown_at(board, board.window[e])) * n_slots
-        for k in range(n_slots):
-            action = actions[e, first + k] if board.active[e, first + k] else grid.WAIT
-            if action < 0 or action >= n_actions:
-                return e * n_agents + first + k
-            board.chosen[e, k] = action
+        n = take(board, actions, n_actions, e)
+        if n >= 0:
+            return e * actions.shape[1] + n
+    return -1
+
+
+@lean
+def take(board: Board, actions: np.ndarray, n_actions: int, e: int) -> int:
+    """Copies the actions of a window; returns the agent of a wrong one, else -1."""
+    n_slots, n_wrong = board.chosen.shape[1], 0
+    first, chosen = max(0, shown_at(board, board.window[e])) * n_slots, board.chosen[e]
+    given, active = actions[e, first : first + n_slots], board.active[e, first : first + n_slots]
+    for k in range(n_slots):
+        chosen[k] = given[k] if active[k] else grid.WAIT
+        n_wrong += (chosen[k] < 0) | (chosen[k] >= n_actions)
+    for k in range(n_slots if n_wrong else 0):
+        if chosen[k] < 0 or chosen[k] >= n_actions:
+            return first + k
     return -1
 
 
@@ -423,6 +458,27 @@ def play_all(world: World, settings: Settings, board: Board, places: np.ndarray,
     """`play` of all given places, a few at a time; other threads may play other places in other lanes meanwhile."""
     for first in range(0, places.shape[0], _TOGETHER):
         play(world, settings, board, places[first : first + _TOGETHER], lane)
+
+
+@unlocked
+def answer_all(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
+    """The first half of `play_all`: `count_all` finds the answers settled, and their threads still waiting."""
+    for j in range(places.shape[0]):
+        answer(world, settings, board, places[j], board.window[places[j]], lane)
+
+
+@unlocked
+def count_all(world: World, settings: Settings, board: Board, places: np.ndarray, lane: int) -> None:
+    """`count` of all given places."""
+    for j in range(places.shape[0]):
+        count(world, settings, board, places[j], lane)
+
+
+@unlocked
+def go_on_all(world: World, board: Board, places: np.ndarray) -> None:
+    """The other half of `play_all`."""
+    for j in range(places.shape[0]):
+        go_on(world, board, places[j])
 
 
 @unlocked
@@ -463,6 +519,15 @@ def step_all(world: World, settings: Settings, board: Board, places: np.ndarray,
 
 
 @lean
+def fetch_slots(world: World, settings: Settings, board: Board, e: int) -> None:
+    """Asks the memory for what `fetch_world` itself has to wait for: short, so that several places wait at once."""
+    team = board.window[e]
+    fetch(world.tables.slot[world.state.world[e, fast.ROW], board.controlled[e, team]])
+    fetch(world.state.world[e])
+    fetch(world.views.ints[e * settings.n_views + team])
+
+
+@lean
 def fetch_world(world: World, settings: Settings, board: Board, e: int) -> None:
     """Asks the memory for what answering and playing on reads of a place."""
     tables, state, team = world.tables, world.state, board.window[e]
@@ -479,7 +544,7 @@ def fetch_world(world: World, settings: Settings, board: Board, e: int) -> None:
         fetch(state.thread[e, i])
     fetch(state.answer[e, :n])
     fetch(board.bounds[e, first : first + n])
-    fetch_view(world.views, e * settings.n_views + team, n)
+    fetch_view(world.views, e * settings.n_views + team)
 
 
 @lean
@@ -492,19 +557,6 @@ def fetch_rows(world: World, settings: Settings, board: Board, e: int) -> None:
         fetch(board.bounds[e, first:last])
         fetch(board.observation[e, first:last])
         fetch(board.state[e, shown])
-        fetch_view(world.views, e * settings.n_views + team, last - first)
-
-
-@lean
-def fetch_view(view: FactoryView, b: int, n: int) -> None:
-    """Asks the memory for what is read of a factory's view, with `n` threads, in every window."""
-    fetch(view.ints[b])
-    fetch(view.floats[b])
-    fetch(view.signed[b])
-    fetch(view.flags[b])
-    fetch(view.threads[b, :n])
-    fetch(view.memory[b, :n])
-    fetch(view.history[b, :n])
 
 
 @kernel

@@ -11,7 +11,7 @@ import numpy as np
 
 from scml_marl_env import view as at
 from scml_marl_env.actions import CAN_ACCEPT, CAN_END, QUANTITY
-from scml_marl_env.kernels import inlined
+from scml_marl_env.kernels import inlined, lean
 from scml_marl_env.view import PRICE_DAYS, FactoryView
 
 LIMIT = 5.0
@@ -101,11 +101,6 @@ class Scale(NamedTuple):
 
 
 @inlined
-def _clip(value: float) -> float:
-    return min(max(value, -LIMIT), LIMIT)
-
-
-@inlined
 def _ratio(value: float, scale: float) -> float:
     return value / scale if scale > 0 else 0.0
 
@@ -121,6 +116,21 @@ def put(row: np.ndarray, i: int, value: float) -> int:
     """Writes a clipped value into column `i`; returns the next column."""
     row[i] = min(max(value, -LIMIT), LIMIT)
     return i + 1
+
+
+@inlined
+def lay(row: np.ndarray, i: int, value: float) -> int:
+    """Writes a value into column `i`, to be clipped with the rest of its row; returns the next column."""
+    row[i] = value
+    return i + 1
+
+
+@inlined
+def clip(row: np.ndarray) -> None:
+    """Clips a row of float32."""
+    low, high = np.float32(-LIMIT), np.float32(LIMIT)
+    for i in range(row.shape[0]):
+        row[i] = min(max(row[i], low), high)
 
 
 @inlined
@@ -152,7 +162,7 @@ def position(scale: Scale, price: int) -> float:
     return scale.sign * (price - scale.best) * scale.per_span
 
 
-@inlined
+@lean
 def needed(view: FactoryView, b: int) -> tuple[int, int]:
     """(supplies, sales) that would even out today's books, items; as `awi.needed_supplies` and `needed_sales`."""
     ints, signed = view.ints[b], view.signed[b]
@@ -306,15 +316,18 @@ def write_history_features(view: FactoryView, b: int, out: np.ndarray, column: i
         row = out[k, column:end]
         row[:] = 0.0
         scale = buy if view.flags[b, k, at.IS_BUY] else sell
-        threads = view.threads[b, k]
-        for h in range(n_history - threads[at.N_HISTORY], n_history):
-            entry = view.history[b, k, h]
-            i = put(row, h * len(HISTORY_FEATURES), 1.0)
-            i = put(row, i, entry[0])
-            i = put(row, i, entry[2] * scale.per_item)
-            i = put(row, i, entry[1] * scale.per_day)
-            i = put(row, i, position(scale, entry[3]))
-            i = put(row, i, (threads[at.ROUND] - entry[4]) * scale.per_round)
+        n_offers, now = view.threads[b, k, at.N_HISTORY], view.threads[b, k, at.ROUND]
+        n_kept = min(n_offers, n_history)
+        place = n_offers % n_history if n_offers > n_history else 0
+        for h in range(n_history - n_kept, n_history):
+            offer, cells = view.history[b, k, place], row[h * len(HISTORY_FEATURES) : (h + 1) * len(HISTORY_FEATURES)]
+            cells[0] = 1.0
+            cells[1] = offer[0]
+            cells[2] = offer[2] * scale.per_item
+            cells[3] = offer[1] * scale.per_day
+            put(cells, 4, position(scale, offer[3]))
+            cells[5] = (now - offer[4]) * scale.per_round
+            place = place + 1 if place + 1 < n_history else 0
     return end
 
 
@@ -352,44 +365,45 @@ def write_broadcast(view: FactoryView, b: int, bounds: np.ndarray, out: np.ndarr
     alive_buy, offered_buy, pending_buy = _count_side(view, b, 0)
     alive_sell, offered_sell, pending_sell = _count_side(view, b, 1)
     i = 0
-    i = put(row, i, ints[at.DAY] * per_day)
-    i = put(row, i, (ints[at.N_DAYS] - ints[at.DAY]) * per_day)
-    i = put(row, i, 1.0 if level == 0 else 0.0)
-    i = put(row, i, 1.0 if 0 < level < last_level else 0.0)
-    i = put(row, i, 1.0 if level == last_level else 0.0)
-    i = put(row, i, floats[at.BALANCE] * per_dollar)
-    i = put(row, i, ints[at.STOCK] * per_line)
-    i = put(row, i, supplies * per_line)
-    i = put(row, i, sales * per_line)
-    i = put(row, i, ints[at.BOUGHT_TODAY] * per_line)
-    i = put(row, i, ints[at.BOUGHT_COST] * per_dollar)
-    i = put(row, i, ints[at.SOLD_TODAY] * per_line)
-    i = put(row, i, ints[at.SOLD_REVENUE] * per_dollar)
-    i = put(row, i, ints[at.EXOGENOUS_IN] * per_line)
-    i = put(row, i, ints[at.EXOGENOUS_OUT] * per_line)
-    i = put(row, i, _ratio(ints[at.EXOGENOUS_IN_COST], ints[at.EXOGENOUS_IN] * price_in))
-    i = put(row, i, _ratio(ints[at.EXOGENOUS_OUT_REVENUE], ints[at.EXOGENOUS_OUT] * price_out))
-    i = put(row, i, signed[at.SIGNED_IN, 0] * per_line)
-    i = put(row, i, signed[at.SIGNED_OUT, 0] * per_line)
-    i = put(row, i, alive_buy / n_slots)
-    i = put(row, i, alive_sell / n_slots)
-    i = put(row, i, offered_buy * per_line)
-    i = put(row, i, offered_sell * per_line)
-    i = put(row, i, pending_buy * per_line)
-    i = put(row, i, pending_sell * per_line)
-    i = put(row, i, floats[at.STORAGE_RATE])
-    i = put(row, i, floats[at.DISPOSAL_RATE])
-    i = put(row, i, floats[at.SHORTFALL_RATE])
-    i = put(row, i, _ratio(price_in, floats[at.CATALOG_PRICE]))
-    i = put(row, i, _ratio(price_out, floats[at.CATALOG_PRICE + 1]))
-    i = put(row, i, ints[at.UNIT_COST] * per_output)
-    i = put(row, i, (price_out - price_in - ints[at.UNIT_COST]) * per_output)
+    i = lay(row, i, ints[at.DAY] * per_day)
+    i = lay(row, i, (ints[at.N_DAYS] - ints[at.DAY]) * per_day)
+    i = lay(row, i, 1.0 if level == 0 else 0.0)
+    i = lay(row, i, 1.0 if 0 < level < last_level else 0.0)
+    i = lay(row, i, 1.0 if level == last_level else 0.0)
+    i = lay(row, i, floats[at.BALANCE] * per_dollar)
+    i = lay(row, i, ints[at.STOCK] * per_line)
+    i = lay(row, i, supplies * per_line)
+    i = lay(row, i, sales * per_line)
+    i = lay(row, i, ints[at.BOUGHT_TODAY] * per_line)
+    i = lay(row, i, ints[at.BOUGHT_COST] * per_dollar)
+    i = lay(row, i, ints[at.SOLD_TODAY] * per_line)
+    i = lay(row, i, ints[at.SOLD_REVENUE] * per_dollar)
+    i = lay(row, i, ints[at.EXOGENOUS_IN] * per_line)
+    i = lay(row, i, ints[at.EXOGENOUS_OUT] * per_line)
+    i = lay(row, i, _ratio(ints[at.EXOGENOUS_IN_COST], ints[at.EXOGENOUS_IN] * price_in))
+    i = lay(row, i, _ratio(ints[at.EXOGENOUS_OUT_REVENUE], ints[at.EXOGENOUS_OUT] * price_out))
+    i = lay(row, i, signed[at.SIGNED_IN, 0] * per_line)
+    i = lay(row, i, signed[at.SIGNED_OUT, 0] * per_line)
+    i = lay(row, i, alive_buy / n_slots)
+    i = lay(row, i, alive_sell / n_slots)
+    i = lay(row, i, offered_buy * per_line)
+    i = lay(row, i, offered_sell * per_line)
+    i = lay(row, i, pending_buy * per_line)
+    i = lay(row, i, pending_sell * per_line)
+    i = lay(row, i, floats[at.STORAGE_RATE])
+    i = lay(row, i, floats[at.DISPOSAL_RATE])
+    i = lay(row, i, floats[at.SHORTFALL_RATE])
+    i = lay(row, i, _ratio(price_in, floats[at.CATALOG_PRICE]))
+    i = lay(row, i, _ratio(price_out, floats[at.CATALOG_PRICE + 1]))
+    i = lay(row, i, ints[at.UNIT_COST] * per_output)
+    i = lay(row, i, (price_out - price_in - ints[at.UNIT_COST]) * per_output)
     top, per_item = ints[at.MAX_QUANTITY], _per(ints[at.MAX_QUANTITY])
     for side in range(2):
         k = active_thread(view, b, side, bounds)
         for d in range(n_leads):
             row[i + d] = min(bounds[k, QUANTITY + d], top) * per_item if k >= 0 else 0.0
         i += n_leads
+    clip(row[:i])
     return column + i
 
 
@@ -408,8 +422,9 @@ def write_macro(view: FactoryView, b: int, out: np.ndarray, column: int) -> int:
     i = _write_days(view, b, row, i)
     first = i
     for side in range(2):
-        i = _write_market(view, b, side, row, i)
+        i += _write_market(view, b, side, row[i:])
     _write_pressure(view, b, row, first)
+    clip(row[:i])
     return column + i
 
 
@@ -428,36 +443,36 @@ def _write_business(view: FactoryView, b: int, row: np.ndarray) -> int:
         receivables += signed[at.SIGNED_REVENUE, d]
     rate_buy, rate_sell, bankrupt = _rates(view, b)
     i = 0
-    i = put(row, i, ints[at.STOCK] * per_line)
-    i = put(row, i, ints[at.PERISHABLE])
-    i = put(row, i, ints[at.EXOGENOUS_IN] * per_line)
-    i = put(row, i, ints[at.EXOGENOUS_OUT] * per_line)
-    i = put(row, i, supplies * per_line)
-    i = put(row, i, sales * per_line)
-    i = put(row, i, ints[at.PRODUCED_BEFORE] * per_line)
-    i = put(row, i, ints[at.SHORTFALL_BEFORE] * per_line)
-    i = put(row, i, growth)
-    i = put(row, i, np.log(max(growth, 0.01)))
-    i = put(row, i, payables * per_dollar)
-    i = put(row, i, receivables * per_dollar)
-    i = put(row, i, floats[at.STORAGE_RATE])
-    i = put(row, i, floats[at.SHORTFALL_RATE])
-    i = put(row, i, floats[at.DISPOSAL_RATE])
-    i = put(row, i, _ratio(ints[at.UNIT_COST], floats[at.TRADING_PRICE + 1]))
-    i = put(row, i, ints[at.DAY] * per_day)
-    i = put(row, i, (ints[at.N_DAYS] - ints[at.DAY]) * per_day)
-    i = put(row, i, ints[at.LAST_LEAD] / max(1, n_leads - 1))
-    i = put(row, i, 1.0 if level == 0 else 0.0)
-    i = put(row, i, 1.0 if 0 < level < last_level else 0.0)
-    i = put(row, i, 1.0 if level == last_level else 0.0)
-    i = put(row, i, _ratio(level, last_level))
-    i = put(row, i, ints[at.N_SUPPLIERS] * per_slot)
-    i = put(row, i, ints[at.N_CONSUMERS] * per_slot)
-    i = put(row, i, ints[at.N_COMPETITORS] / 5.0)
-    i = put(row, i, ints[at.N_LINES] / 10.0)
-    i = put(row, i, rate_buy)
-    i = put(row, i, rate_sell)
-    return put(row, i, bankrupt)
+    i = lay(row, i, ints[at.STOCK] * per_line)
+    i = lay(row, i, ints[at.PERISHABLE])
+    i = lay(row, i, ints[at.EXOGENOUS_IN] * per_line)
+    i = lay(row, i, ints[at.EXOGENOUS_OUT] * per_line)
+    i = lay(row, i, supplies * per_line)
+    i = lay(row, i, sales * per_line)
+    i = lay(row, i, ints[at.PRODUCED_BEFORE] * per_line)
+    i = lay(row, i, ints[at.SHORTFALL_BEFORE] * per_line)
+    i = lay(row, i, growth)
+    i = lay(row, i, np.log(max(growth, 0.01)))
+    i = lay(row, i, payables * per_dollar)
+    i = lay(row, i, receivables * per_dollar)
+    i = lay(row, i, floats[at.STORAGE_RATE])
+    i = lay(row, i, floats[at.SHORTFALL_RATE])
+    i = lay(row, i, floats[at.DISPOSAL_RATE])
+    i = lay(row, i, _ratio(ints[at.UNIT_COST], floats[at.TRADING_PRICE + 1]))
+    i = lay(row, i, ints[at.DAY] * per_day)
+    i = lay(row, i, (ints[at.N_DAYS] - ints[at.DAY]) * per_day)
+    i = lay(row, i, ints[at.LAST_LEAD] / max(1, n_leads - 1))
+    i = lay(row, i, 1.0 if level == 0 else 0.0)
+    i = lay(row, i, 1.0 if 0 < level < last_level else 0.0)
+    i = lay(row, i, 1.0 if level == last_level else 0.0)
+    i = lay(row, i, _ratio(level, last_level))
+    i = lay(row, i, ints[at.N_SUPPLIERS] * per_slot)
+    i = lay(row, i, ints[at.N_CONSUMERS] * per_slot)
+    i = lay(row, i, ints[at.N_COMPETITORS] / 5.0)
+    i = lay(row, i, ints[at.N_LINES] / 10.0)
+    i = lay(row, i, rate_buy)
+    i = lay(row, i, rate_sell)
+    return lay(row, i, bankrupt)
 
 
 @inlined
@@ -489,33 +504,34 @@ def _write_days(view: FactoryView, b: int, row: np.ndarray, i: int) -> int:
     for d in range(signed.shape[1]):
         virtual += signed[at.SIGNED_IN, d] - signed[at.SIGNED_OUT, d]
         cash += signed[at.SIGNED_REVENUE, d] - signed[at.SIGNED_COST, d]
-        i = put(row, i, virtual * per_line)
-        i = put(row, i, signed[at.SIGNED_IN, d] * per_line)
-        i = put(row, i, signed[at.SIGNED_OUT, d] * per_line)
-        i = put(row, i, (lines - signed[at.SIGNED_OUT, d]) * per_line)
-        i = put(row, i, cash * per_start)
-        i = put(row, i, signed[at.SIGNED_COST, d] * per_dollar)
-    return i
+        cells = row[i + 6 * d : i + 6 * d + 6]  # fixed columns: no look at the sign of an index
+        cells[0] = virtual * per_line
+        cells[1] = signed[at.SIGNED_IN, d] * per_line
+        cells[2] = signed[at.SIGNED_OUT, d] * per_line
+        cells[3] = (lines - signed[at.SIGNED_OUT, d]) * per_line
+        cells[4] = cash * per_start
+        cells[5] = signed[at.SIGNED_COST, d] * per_dollar
+    return i + 6 * signed.shape[1]
 
 
 @inlined
-def _write_market(view: FactoryView, b: int, side: int, row: np.ndarray, i: int) -> int:
-    """Prices of the input (side 0) or the output, and zero for the pressure; returns the next column."""
+def _write_market(view: FactoryView, b: int, side: int, row: np.ndarray) -> int:
+    """Prices of the input (side 0) or the output, and zero for the pressure; returns the number of columns."""
     floats, signed = view.floats[b], view.signed[b]
     spot, per_catalog = floats[at.TRADING_PRICE + side], _per(floats[at.CATALOG_PRICE + side])
     prices = floats[at.PRICE_HISTORY + side * PRICE_DAYS :]
-    i = put(row, i, spot * per_catalog)
-    i = put(row, i, _ratio(floats[at.PRICE_AVERAGE + side], spot))
-    i = put(row, i, (spot - prices[PRICE_DAYS - 2]) * per_catalog)
+    i = lay(row, 0, spot * per_catalog)
+    i = lay(row, i, _ratio(floats[at.PRICE_AVERAGE + side], spot))
+    i = lay(row, i, (spot - prices[PRICE_DAYS - 2]) * per_catalog)
     for j in range(PRICE_DAYS - 1):
-        i = put(row, i, _ratio(prices[j + 1], prices[j]) - 1.0)
+        i = lay(row, i, _ratio(prices[j + 1], prices[j]) - 1.0)
     for soonest, latest in BUCKETS:
         items, money = 0, 0
         for d in range(soonest, min(latest + 1, signed.shape[1])):
             items += signed[at.SIGNED_IN + side, d]
             money += signed[at.SIGNED_COST + side, d]
-        i = put(row, i, _ratio(money, items * spot) - 1.0 if items > 0 else 0.0)
-        i = put(row, i, 0.0)
+        i = lay(row, i, _ratio(money, items * spot) - 1.0 if items > 0 else 0.0)
+        i = lay(row, i, 0.0)
     return i
 
 
@@ -532,7 +548,7 @@ def _write_pressure(view: FactoryView, b: int, row: np.ndarray, first: int) -> N
     for side in range(2):
         for bucket in range(len(BUCKETS)):
             i = first + side * width + prices + 2 * bucket + 1
-            put(row, i, row[i] * per_line)
+            row[i] *= per_line
 
 
 @inlined

@@ -16,8 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, config, imputils, types
-from numba.core.errors import TypingError
+from numba.core import cgutils, config, types
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
     NativeValue,
@@ -29,7 +28,6 @@ from numba.extending import (
     typeof_impl,
     unbox,
 )
-from numba.np import arrayobj
 
 _LINE = 64
 _NEAR = 3  # LLVM's word for the nearest cache
@@ -123,39 +121,6 @@ fetch: Any = _nothing if config.DISABLE_JIT else _fetch  # type: ignore[attr-def
 """Asks the memory for a contiguous array, to have it near when it is used soon; nothing else happens."""
 
 
-@intrinsic
-def _flat(typing_context: Any, array: Any) -> Any:
-    """`flat`, compiled: another description of the same memory."""
-    if array.layout != "C":
-        raise TypingError(f"flat() takes a contiguous array, got {array}.")
-    kind = types.Array(array.dtype, 1, "C")
-
-    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        there = context.make_array(array)(context, builder, values[0])
-        row = context.make_array(kind)(context, builder)
-        arrayobj.populate_array(
-            row,
-            data=there.data,
-            shape=(there.nitems,),
-            strides=(there.itemsize,),
-            itemsize=there.itemsize,
-            meminfo=there.meminfo,
-            parent=there.parent,
-        )
-        return imputils.impl_ret_borrowed(context, builder, kind, row._getvalue())
-
-    return kind(array), build
-
-
-def _flattened(array: np.ndarray) -> np.ndarray:
-    """`flat` while numba is switched off."""
-    return array.reshape(-1)
-
-
-flat: Any = _flattened if config.DISABLE_JIT else _flat  # type: ignore[attr-defined]  # made at run time
-"""A contiguous array as one row of the same memory; numba's `reshape` asks at run time whether that is possible."""
-
-
 register_model(HandleType)(models.OpaqueModel)
 
 
@@ -185,8 +150,13 @@ class _HandleAttributes(AttributeTemplate):
 def _get(context: Any, builder: Any, kind: HandleType, pointer: Any, name: str) -> Any:
     place = kind.place(name)
     member = _member(context, builder, tuple(field for _, field in kind.fields), pointer, place)
-    model = context.data_model_manager[kind.fields[place][1]]
-    return model.load_from_data_pointer(builder, member)
+    n_before = len(builder.block.instructions)
+    value = context.data_model_manager[kind.fields[place][1]].load_from_data_pointer(builder, member)
+    # Nothing writes to a handle once it is made; unless LLVM knows, it reads the descriptions anew after every store.
+    for instruction in builder.block.instructions[n_before:]:
+        if instruction.opname == "load":
+            instruction.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return value
 
 
 @intrinsic
@@ -217,6 +187,6 @@ def _member(context: Any, builder: Any, kinds: tuple[types.Type, ...], pointer: 
     return builder.bitcast(there, context.data_model_manager[kinds[place]].get_data_type().as_pointer())
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _store(address: int, bundle: Any) -> None:
     _store_fields(address, bundle)  # type: ignore[call-arg]  # numba passes the typing context

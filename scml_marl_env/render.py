@@ -130,7 +130,7 @@ def _state(game: ArrayEnv, f: int, k: int) -> tuple[str, str]:
     if view.deal_today[f, k]:
         if not view.n_history[f, k]:
             return "deal", "deal"
-        _, lead, quantity, price, _ = view.history[f, k, -1]  # an agreement is the last offer that was made
+        _, lead, quantity, price, _ = view.offers(f, k)[-1]  # an agreement is the last offer that was made
         return "deal", f"deal {quantity} @ {price} on day {view.day[f] + lead}"
     if not view.alive[f, k]:
         return "ended", "ended"
@@ -282,7 +282,7 @@ def _draw_lane(
     if two_lines:
         canvas.text(left - 4, bottom, str(low), 10, _MUTED, "rd")
         canvas.text(left - 4, top, str(high), 10, _MUTED, "ra")
-    history = view.history[f, k, view.history.shape[2] - int(view.n_history[f, k]) :]
+    history = view.offers(f, k)
     points = [place(offer[4] + 0.5 * offer[0], offer[3]) for offer in history]
     for mine, ink in ((1, _OURS), (0, _THEIRS)):
         canvas.path([p for p, offer in zip(points, history, strict=True) if offer[0] == mine], ink, 1.5)

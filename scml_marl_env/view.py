@@ -100,7 +100,7 @@ BEFORE_QUANTITY = 7  # the partner's offer before the one on the table, if n_rec
 BEFORE_LEAD = 8
 BEFORE_PRICE = 9
 N_RECEIVED = 10  # offers of the partner so far in this negotiation
-N_HISTORY = 11  # how many of `history` are there (they stand last)
+N_HISTORY = 11  # offers of both sides so far in this negotiation; `history` keeps the last ones
 N_NEGOTIATIONS = 12  # ended ones, over the episode
 N_DEALS = 13
 DEAL_QUANTITY = 14  # items of all deals
@@ -123,7 +123,7 @@ class Packed(NamedTuple):
     flags: np.ndarray  # bool (B, K, N_FLAGS)
     threads: np.ndarray  # int32 (B, K, N_THREAD_COLUMNS)
     memory: np.ndarray  # float64 (B, K, N_MEMORY)
-    history: np.ndarray  # int32 (B, K, N, 5), last offers of this negotiation, oldest first, HISTORY_COLUMNS
+    history: np.ndarray  # int32 (B, K, N, 5), HISTORY_COLUMNS of the last offers of this negotiation: the n-th at n % N
 
 
 _PAIRS = ("PRICE_LOW", "PRICE_HIGH", "CATALOG_PRICE", "TRADING_PRICE", "PRICE_AVERAGE")
@@ -173,6 +173,11 @@ class FactoryView(Packed):
     @property
     def n_views(self) -> int:
         return len(self.ints)
+
+    def offers(self, index: int, slot: int) -> np.ndarray:
+        """int32 (n, 5), the last offers of today's negotiation in a slot of a factory, oldest first."""
+        history, n_offers = self.history[index, slot], int(self.n_history[index, slot])
+        return history[np.arange(max(0, n_offers - len(history)), n_offers) % max(1, len(history))]
 
     def one(self, index: int) -> "FactoryView":
         """The view of one factory as a batch of 1, sharing memory."""

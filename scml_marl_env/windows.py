@@ -1,7 +1,7 @@
 """A window in two compiled calls: `open_window` before the factory answers, `close_window` after.
 
 Handing arrays to compiled code costs more than what most functions do with them, so everything that a window needs is
-one call; `answers_of` says what the settled actions mean.
+one call; `answers_of` says what the settled actions mean. A third, `count_window`, is for audits.
 """
 
 from typing import NamedTuple
@@ -48,16 +48,20 @@ class Columns(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What becomes of the chosen actions of a factory; written by `close_window`."""
+    """What becomes of the chosen actions of a factory."""
 
     executed: np.ndarray  # int64 (K,)
     reason: np.ndarray  # int64 (K,), see `layers.l1_settle.REASONS`
-    unsafe: np.ndarray  # int64 (2, 2, len(COUNTS)), increased: (feasible, covered) x (chosen, executed)
 
 
 def new_answered(n_slots: int) -> Answered:
     """An `Answered` of zeros for K = `n_slots` threads."""
-    return Answered(np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64), np.zeros((2, 2, len(COUNTS)), np.int64))
+    return Answered(np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64))
+
+
+def new_counts() -> np.ndarray:
+    """What `count_window` adds to: int64 (2, 2, len(COUNTS)), (feasible, covered) x (chosen, executed)."""
+    return np.zeros((2, 2, len(COUNTS)), np.int64)
 
 
 def answers_of(on_turn: np.ndarray, grid: ActionGrid, bounds: np.ndarray, executed: np.ndarray) -> dict[int, Answer]:
@@ -119,7 +123,7 @@ def open_window_with(
     write_shared(view, b, columns, bounds, observation, state)
 
 
-@lean
+@inlined
 def write_threads(
     view: FactoryView,
     b: int,
@@ -137,7 +141,7 @@ def write_threads(
     _pool(view.flags[b], threads, first, state[columns.pools : columns.pools + 2 * n])
 
 
-@lean
+@inlined
 def write_shared(
     view: FactoryView, b: int, columns: Columns, bounds: np.ndarray, observation: np.ndarray, state: np.ndarray
 ) -> None:
@@ -191,14 +195,12 @@ def close_window(
     chosen: np.ndarray,
     priority: np.ndarray,
     answered: Answered,
-    count: bool,
 ) -> None:
-    """Settles int64 (K,) `chosen` actions of factory `b` jointly, and counts unsafe ones if `count`."""
-    answers = new_answers(chosen.shape[0])
-    close_window_with(view, b, rules, bounds, chosen, priority, answered, count, answers, new_scratch(view))
+    """Settles int64 (K,) `chosen` actions of factory `b` jointly."""
+    close_window_with(view, b, rules, bounds, chosen, priority, answered, new_scratch(view))
 
 
-@lean
+@inlined
 def close_window_with(
     view: FactoryView,
     b: int,
@@ -207,43 +209,56 @@ def close_window_with(
     chosen: np.ndarray,
     priority: np.ndarray,
     answered: Answered,
-    count: bool,
-    answers: Answers,
     scratch: Scratch,
 ) -> None:
-    """`close_window` with the caller's memory, `answers` and `scratch`."""
+    """`close_window` with the caller's memory."""
     grid = Grid(rules.quantities, rules.n_price_levels, bounds)
     settle_with(view, b, rules.shield, grid, chosen, priority, answered.executed, answered.reason, scratch)
-    if count:
-        count_window(view, b, grid, chosen, answered, answers, scratch)
 
 
-@lean
+@kernel
 def count_window(
     view: FactoryView,
     b: int,
-    grid: Grid,
+    rules: Rules,
+    bounds: np.ndarray,
     chosen: np.ndarray,
-    answered: Answered,
+    executed: np.ndarray,
+    counts: np.ndarray,
+) -> None:
+    """Adds the unsafe ones of a settled window's answers, whose threads still wait, to `counts` (`new_counts`)."""
+    answers = new_answers(chosen.shape[0])
+    count_window_with(view, b, rules, bounds, chosen, executed, counts, answers, new_scratch(view))
+
+
+@lean
+def count_window_with(
+    view: FactoryView,
+    b: int,
+    rules: Rules,
+    bounds: np.ndarray,
+    chosen: np.ndarray,
+    executed: np.ndarray,
+    counts: np.ndarray,
     answers: Answers,
     scratch: Scratch,
 ) -> None:
-    """Adds to `answered.unsafe`, once for both where the executed answers are the chosen ones; `answers` is scratch."""
-    f = look(view, b, scratch)
+    """`count_window` with the caller's memory; once for both where the executed answers are the chosen ones."""
+    f, grid = look(view, b, scratch), Grid(rules.quantities, rules.n_price_levels, bounds)
     as_chosen = True
     for k in range(chosen.shape[0]):
-        as_chosen = as_chosen and (answered.executed[k] == chosen[k] or not f.threads[k, ACTIVE])
+        as_chosen = as_chosen and (executed[k] == chosen[k] or not f.threads[k, ACTIVE])
     read_answers(f, grid, chosen, answers)
     for grade in range(2):
-        counts = answered.unsafe[grade]
+        of_chosen, of_executed = counts[grade, 0], counts[grade, 1]
         if as_chosen:
-            for i in range(counts.shape[1]):
-                counts[1, i] -= counts[0, i]
-        count_answers(f, FEASIBLE + grade, answers, counts[0])
+            for i in range(of_chosen.shape[0]):
+                of_executed[i] -= of_chosen[i]
+        count_answers(f, FEASIBLE + grade, answers, of_chosen)
         if as_chosen:
-            for i in range(counts.shape[1]):
-                counts[1, i] += counts[0, i]
+            for i in range(of_chosen.shape[0]):
+                of_executed[i] += of_chosen[i]
     if not as_chosen:
-        read_answers(f, grid, answered.executed, answers)
+        read_answers(f, grid, executed, answers)
         for grade in range(2):
-            count_answers(f, FEASIBLE + grade, answers, answered.unsafe[grade, 1])
+            count_answers(f, FEASIBLE + grade, answers, counts[grade, 1])

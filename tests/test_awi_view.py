@@ -7,6 +7,7 @@ from scml_marl_env import features
 from scml_marl_env.agent import WindowAgent
 from scml_marl_env.array_env import ArrayEnv
 from scml_marl_env.registry import config_of
+from scml_marl_env.view import empty_view
 from tests.players import play, random_masked
 
 WORLDS = [
@@ -109,7 +110,7 @@ def test_every_message_on_the_wire_is_in_the_view_and_the_history(monkeypatch):
                 quantity, time - view.day[0], price,
             )  # fmt: skip
             assert view.round[0, k] == step
-            history = view.history[0, k]
+            history = view.offers(0, k)
             assert history[-1].tolist() == [0, time - view.day[0], quantity, price, step]
             if view.sent[0, k]:
                 mine = sent[partners[k]]
@@ -197,3 +198,14 @@ def test_play_counts_windows():
         play(ArrayEnv(config_of("std-mini", days=5)), 0, lambda game: random_masked(game, np.random.default_rng(0)))[0]
         > 5
     )
+
+
+def test_offers_of_a_negotiation_are_told_oldest_first():
+    for n_kept in (0, 1, 3):
+        view = empty_view(2, 2, 1, n_kept)
+        for n in range(7):
+            told = list(range(max(0, n - n_kept), n)) if n_kept else []
+            assert view.offers(1, 0)[:, 3].tolist() == told
+            if n_kept:
+                view.history[1, 0, n % n_kept, 3] = n
+                view.n_history[1, 0] += 1

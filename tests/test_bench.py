@@ -12,6 +12,7 @@ sys.path.append(str(EXPERIMENTS))
 
 import bench  # noqa: E402
 import bench_cases as cases  # noqa: E402
+import bench_versions  # noqa: E402
 from about import about  # noqa: E402
 
 from scml_marl_env.registry import config_of  # noqa: E402
@@ -153,3 +154,19 @@ def test_the_benchs_random_policy_draws_every_allowed_action_and_no_other():
 def test_without_git_the_commit_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert about("experiments/bench.py", [])["commit"] == "unknown"
+
+
+def test_folders_without_the_project_are_not_compared(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        bench_versions.main(["--trees", str(tmp_path)])
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert stopped.value.code == 2 and "is no checkout of this project" in said
+
+
+@pytest.mark.slow
+def test_versions_are_compared_in_pairs(tmp_path):
+    root, out = str(EXPERIMENTS.parent), tmp_path / "versions.json"
+    asked = ["--trees", root, root, "--env", "std-mini", "--n-worlds", "2", "--rounds", "3", "--seconds", "0.1"]
+    assert bench_versions.main([*asked, "--out", str(out)]) == 0
+    one, two = json.loads(out.read_text())["rows"]
+    assert one["ratio"] == 1 and 0.2 < two["ratio"] < 5 and len(two["bursts"]) == 3

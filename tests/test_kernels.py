@@ -2,14 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numba
 import numpy as np
 import pytest
 
 import scml_marl_env
-from scml_marl_env.handles import flat
-from scml_marl_env.kernels import discard_stale, kernel, sources
+from scml_marl_env.handles import handle
+from scml_marl_env.kernels import discard_stale, inlined, kernel, lean, sources
 
 PACKAGE = Path(scml_marl_env.__file__).parent
 
@@ -48,23 +49,56 @@ def test_every_kernel_is_made_by_the_one_decorator():
             assert path in sources()
 
 
+class Pair(NamedTuple):
+    one: np.ndarray
+    other: np.ndarray
+
+
 @kernel
-def _count_up(numbers: np.ndarray, place: int) -> None:
-    """Writes 1, 2, ... into one place of a batch."""
-    row = flat(numbers[place])
-    for i in range(row.shape[0]):
-        row[i] = i + 1
+def _write_and_read(pair: Pair) -> int:
+    before = pair.one[1]
+    pair.other[0] = 7
+    return 10 * before + pair.one[1]
 
 
-def test_flat_refuses_an_array_with_gaps():
-    if numba.config.DISABLE_JIT:
-        pytest.skip("without numba it copies")
-    with pytest.raises(numba.TypingError, match="contiguous"):
-        _count_up(np.zeros((3, 2, 4), np.int32)[:, :, ::2], 1)
+def test_fields_of_a_handle_may_share_memory():
+    """The compiler may keep what describes an array over a store, never what the array holds."""
+    numbers = np.array([3, 4, 5])
+    assert _write_and_read(handle(Pair(numbers, numbers[1:]))) == 47
+    assert numbers.tolist() == [3, 7, 5]
 
 
-def test_flat_is_the_same_memory():
-    numbers = np.zeros((3, 2, 4), np.int32)
-    _count_up(numbers, 1)
-    assert numbers[1].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert not numbers[0].any() and not numbers[2].any()
+@lean
+def _double(number: int) -> int:
+    return 2 * number
+
+
+@inlined
+def _twice(number: float) -> float:
+    return 2.0 * number
+
+
+@kernel
+def _doubles(numbers: np.ndarray) -> float:
+    return _double(3) + _double(4) + _double(numbers[0]) + _twice(1.5)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="without a compiler every function is Python's")
+def test_kernels_share_one_instance_of_what_they_call_and_python_has_its_own():
+    part = _double.get_overload.__self__
+    assert _doubles(np.array([5], np.int16)) == 27.0
+    _doubles.recompile()  # from the cache it needs no instance of what it calls
+    assert [made.signature.args for made in part.overloads.values()] == [(numba.int64,)]
+    assert not _double.signatures  # nothing was made for Python, which has not called it yet
+    assert _double(2) == 4 and _twice(2.0) == 4.0
+    assert len(_double.signatures) == 1
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="without a compiler every function is Python's")
+def test_what_only_kernels_call_is_optimised_where_it_is_called():
+    """Otherwise the first compilation takes twice the time: each function would be optimised with all that it calls."""
+    part = _double.get_overload.__self__
+    _doubles.recompile()
+    (made,) = part.overloads.values()
+    assert not list(made.library.get_defined_functions())  # it has no machine code
+    assert any("_double" in f.name for f in made.library._get_module_for_linking().functions)

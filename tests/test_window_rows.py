@@ -105,7 +105,7 @@ def test_threads_change_nothing():
 
 
 def test_a_saved_moment_goes_on_as_it_did():
-    """And a state of all rows is refused, with the reason."""
+    """With another number of workers, too; and a state of all rows is refused, with the reason."""
     every, window = pair("std-mini")
     rng = np.random.default_rng(2)
     for _ in range(40):
@@ -115,7 +115,7 @@ def test_a_saved_moment_goes_on_as_it_did():
         chosen.append(drawn(window, rng))
         window.step(chosen[-1])
         seen.append([getattr(window, name).copy() for name in (*SHOWN, "state", "reward")])
-    _, other = pair("std-mini")
+    _, other = pair("std-mini", workers=3)
     other.load_state_dict(saved)
     for actions, arrays in zip(chosen, seen, strict=True):
         other.step(actions)

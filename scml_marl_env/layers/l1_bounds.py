@@ -3,7 +3,7 @@
 import numpy as np
 
 from scml_marl_env.actions import BEST_PRICE, CAN_ACCEPT, CAN_END, CAN_WAIT, LAST_LEAD, N_PRICES, PRICE_SIGN, QUANTITY
-from scml_marl_env.kernels import inlined, kernel, lean
+from scml_marl_env.kernels import inlined, kernel
 from scml_marl_env.layers.l1_factory import (
     ACTIVE,
     BUYS,
@@ -56,7 +56,7 @@ def write_bounds(view, b: int, shield: int, useful: bool, n_price_levels: int, o
     write_bounds_with(view, b, shield, useful, n_price_levels, out, new_scratch(view))
 
 
-@lean
+@inlined
 def write_bounds_with(
     view, b: int, shield: int, useful: bool, n_price_levels: int, out: np.ndarray, scratch: Scratch
 ) -> None:
@@ -95,7 +95,7 @@ def _write_side(
         row[CAN_ACCEPT] = 1 if _can_accept(f, k, shield, n_price_levels, rooms, dollars, row) else 0
 
 
-@lean
+@inlined
 def write_limits(f: Factory, buying: bool, shield: int, useful: bool, rooms: np.ndarray, dollars: np.ndarray) -> None:
     """The largest quantity and cost of a single answer of a side, for each lead time; today's lots have a test besides.
 

@@ -59,6 +59,7 @@ from scml_marl_env.layers.l1_factory import (
     new_scratch,
 )
 from scml_marl_env.layers.l1_rooms import (
+    FEASIBLE,
     NO_LIMIT,
     OFF,
     allows_today,
@@ -139,7 +140,7 @@ def settle(
     settle_with(view, b, shield, grid, action, priority, executed, reason, new_scratch(view))
 
 
-@lean
+@inlined
 def settle_with(
     view,
     b: int,
@@ -166,7 +167,7 @@ def settle_with(
         n_buys += executed[k] >= ACCEPT and f.threads[k, BUYS] == 1
         n_sales += executed[k] >= ACCEPT and f.threads[k, BUYS] == 0
     if shield != OFF:
-        if n_buys > 0:
+        if n_buys > 0 and not (shield == FEASIBLE and _is_rich_for_all(f)):
             _settle_purchases(f, shield, grid, priority, executed, reason)
         if n_sales > 0:
             _settle_sales(f, shield, grid, priority, executed, reason)
@@ -206,7 +207,30 @@ def _is_legal(f: Factory, k: int, grid: Grid, action: int) -> bool:
     return lead > 0 or quantity <= row[QUANTITY + 2 * n_leads + level]
 
 
-@lean
+@inlined
+def _is_rich_for_all(f: Factory) -> bool:
+    """Whether today's money pays for all purchases, signed, pending and new, and for the production of today's largest
+    lot: then every one is feasible, in whatever order (`left` of `money_of` is never below what they leave; `is_rich`).
+    """
+    paid, today, largest = f.forced_in_cost, f.forced_in_cost + f.signed[COST, 0], f.stock + f.forced_in
+    for d in range(f.signed.shape[1]):
+        paid += f.signed[COST, d]
+    for i in range(f.n_lots):
+        largest = max(largest, f.lot_quantity[i])
+    for k in range(f.threads.shape[0]):
+        thread = f.threads[k]
+        if not thread[BUYS]:
+            continue
+        new, sent = thread[NEW_QUANTITY], thread[SENT_QUANTITY] if thread[PENDING] else 0
+        cost = new * thread[NEW_PRICE] + sent * thread[SENT_PRICE]
+        paid += cost
+        today += new * thread[NEW_PRICE] if thread[NEW_LEAD] == 0 else 0
+        today += sent * thread[SENT_PRICE] if thread[SENT_LEAD] == 0 else 0
+        largest = max(largest, max(new, sent))
+    return max(today + largest * f.unit_cost, 0 if f.last_level else paid) + 1 <= f.balance
+
+
+@inlined
 def _settle_purchases(
     f: Factory, shield: int, grid: Grid, priority: np.ndarray, executed: np.ndarray, reason: np.ndarray
 ) -> None:
@@ -229,7 +253,7 @@ def _settle_purchases(
         reserve_purchase(thread[NEW_LEAD], thread[NEW_QUANTITY], thread[NEW_PRICE], limits.lots, reserved)
 
 
-@lean
+@inlined
 def _settle_sales(
     f: Factory, shield: int, grid: Grid, priority: np.ndarray, executed: np.ndarray, reason: np.ndarray
 ) -> None:
@@ -324,7 +348,7 @@ def hope_after(f: Factory, k: int, operation: int, lead: int, quantity: int) -> 
     return quantity
 
 
-@lean
+@inlined
 def open_lots(f: Factory, lots: np.ndarray, reserved: np.ndarray) -> None:
     """Fills `lots` with what is signed and pending for today, and `reserved` with the dollars of pending purchases."""
     lots[PAID] = f.signed[COST, 0] + f.forced_in_cost

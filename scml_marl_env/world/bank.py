@@ -24,7 +24,7 @@ import numpy as np
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.world.draw import WorldDraw, economy, mix
 from scml_marl_env.world.fast.columns import LEVEL, N_FACTORIES, Tables
-from scml_marl_env.world.fast.tables import stack, static_of, tables_of
+from scml_marl_env.world.fast.tables import Room, room_for, stack, static_of, tables_for, tables_of, write
 from scml_marl_env.world.rng import GlobalRandomness
 
 FORMAT = 2
@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         world_seed: what SCML's generator drew it with.
-        tables: of the fast engine, W = 1. Those of a bank are padded to the sizes of their shard; copy before writing.
+        tables: of the fast engine, W = 1.
         levels: production level of each factory, ascending.
         defaults: import path of the default agent of each factory, None where the generator had a competitor.
     """
@@ -52,6 +52,7 @@ class Prepared(NamedTuple):
 class _Shard(NamedTuple):
     tables: Tables
     seeds: list[int]
+    levels: list[tuple[int, ...]]
     defaults: list[tuple[str | None, ...]]
 
 
@@ -77,7 +78,7 @@ def prepare(config: EnvConfig, world_seed: int) -> Prepared:
 
 
 class Bank:
-    """The prepared worlds in a folder. A shard is read when the first of its worlds is asked for, and kept.
+    """The prepared worlds in a folder; `library` holds them in memory.
 
     Raises:
         FileNotFoundError: if the folder holds no bank.
@@ -95,7 +96,7 @@ class Bank:
         if about["n_worlds"] == 0:
             raise ValueError(f"The bank in {self.folder} is unfinished: run the command that makes it once more.")
         self.about: dict[str, Any] = about
-        self._shards: dict[int, _Shard] = {}
+        self._libraries: dict[Room, Library] = {}
 
     def __len__(self) -> int:
         return self.about["n_worlds"]
@@ -108,24 +109,12 @@ class Bank:
         """What SCML's generator draws world `row` with."""
         return self.about["first_seed"] + row
 
-    def prepared(self, row: int) -> Prepared:
-        """World `row`, without a copy.
-
-        Raises:
-            IndexError: if the bank has no such world.
-            ValueError: if its shard is missing or damaged.
-        """
-        if not 0 <= row < len(self):
-            raise IndexError(f"The bank in {self.folder} has worlds 0..{len(self) - 1}, not {row}.")
-        number, i = divmod(row, self.about["shard_size"])
-        shard = self._shards.get(number)
-        if shard is None:
-            shard = self._shards[number] = self._read(number)
-        tables = Tables(*(array[i : i + 1] for array in shard.tables))
-        n_factories = len(shard.defaults[i])
-        return Prepared(
-            shard.seeds[i], tables, tuple(tables.factory[0, :n_factories, LEVEL].tolist()), shard.defaults[i]
-        )
+    def library(self, config: EnvConfig) -> "Library":
+        """The worlds in memory, with room for those of a config; the same one for all configs with equal room."""
+        room = room_for(config)
+        if room not in self._libraries:
+            self._libraries[room] = Library(self, config)
+        return self._libraries[room]
 
     def check(self, config: EnvConfig) -> None:
         """Refuses a config whose worlds are generated otherwise than those of the bank.
@@ -142,7 +131,12 @@ class Bank:
             )
             raise ValueError(f"The bank in {self.folder} holds other worlds: {differing}. Use a bank made for these.")
 
-    def _read(self, number: int) -> _Shard:
+    def read(self, number: int) -> _Shard:
+        """A shard, from its file.
+
+        Raises:
+            ValueError: if it is missing or damaged.
+        """
         path = self.folder / _shard_name(number)
         wanted = min(self.about["shard_size"], len(self) - number * self.about["shard_size"])
         shard = _load_shard(path)
@@ -153,6 +147,45 @@ class Bank:
                 "more; what is whole is kept."
             )
         return shard
+
+
+class Library:
+    """A bank's worlds in memory, as the fast engine plays them: all that a process plays at once share them.
+
+    A shard is read when the first of its worlds is asked for, and kept.
+
+    Attributes:
+        bank: whose worlds.
+        tables: of all of them, W = len(bank); only the rows of shards that were read are filled. Nobody may write.
+    """
+
+    def __init__(self, bank: Bank, config: EnvConfig) -> None:
+        self.tables = tables_for(config, len(bank))
+        self.bank = bank
+        self._known: dict[int, Prepared] = {}
+
+    def prepared(self, row: int) -> Prepared:
+        """World `row`, which is in that row of `tables` from now on.
+
+        Raises:
+            IndexError: if the bank has no such world.
+            ValueError: if its shard is missing or damaged.
+        """
+        known = self._known.get(row)
+        return self._fill(row) if known is None else known
+
+    def _fill(self, row: int) -> Prepared:
+        bank = self.bank
+        if not 0 <= row < len(bank):
+            raise IndexError(f"The bank in {bank.folder} has worlds 0..{len(bank) - 1}, not {row}.")
+        size = bank.about["shard_size"]
+        shard, first = bank.read(row // size), row // size * size
+        for i, about in enumerate(zip(shard.seeds, shard.levels, shard.defaults, strict=True)):
+            if first + i < len(bank):
+                write(self.tables, first + i, Tables(*(array[i : i + 1] for array in shard.tables)))
+                place = Tables(*(array[first + i : first + i + 1] for array in self.tables))
+                self._known[first + i] = Prepared(about[0], place, *about[1:])
+        return self._known[row]
 
 
 def open_bank(config: EnvConfig) -> Bank:
@@ -367,7 +400,8 @@ def _load_shard(path: Path) -> _Shard | None:
         tuple(sys.intern(name.decode()) if name else None for name in row[:n])
         for row, n in zip(names, counts, strict=True)
     ]
-    return _Shard(tables, seeds, defaults)
+    levels = [tuple(row[:n].tolist()) for row, n in zip(tables.factory[:, :, LEVEL], counts, strict=True)]
+    return _Shard(tables, seeds, levels, defaults)
 
 
 def _versions() -> dict[str, str]:

@@ -27,9 +27,8 @@ from scml_marl_env.world.fast.columns import State, Tables, empty_state
 from scml_marl_env.world.fast.day import end_day, start_day
 from scml_marl_env.world.fast.play import begin
 from scml_marl_env.world.fast.tables import tables_of
-from scml_marl_env.world.fast.talks import FAULTS, Tape, talk
+from scml_marl_env.world.fast.talks import AGREED, FAULTS, Tape, talk
 
-AGREED = 0
 MOVE_COLUMNS = 7
 
 
@@ -112,6 +111,7 @@ class _Replay:
         self.tape, self.marks = self._tape()
         self.days = self.values = 0
         self.contracts: list[list[int]] = []
+        self.numbers: dict[int, int] = {}  # in that list, of the contract in each place of `State.contract`
         f = self.n_factories
         begin(
             self.t, self.s, self.view, 0, 0, np.full(f, at.REPLAY), np.full(f, -1), np.zeros(f, np.uint64),
@@ -149,10 +149,9 @@ class _Replay:
             self._same(day, -1, f"exogenous {word}", totals, list(page["exo_summary"][of]))
         self._same(day, -1, "threads", self._threads(), [thread[:5] for thread in page["threads"]])
         self._accounts(day, "awi_start", page)
-        signed = int(s.world[0, at.N_SIGNED])
         talk(t, s, self.view, self.tape, 0)
         self._check_talk(day)
-        self._keep_contracts(day, signed, page)
+        self._keep_contracts(day, page)
         self._accounts(day, "awi_end", page)
         due = self._due(day)
         end_day(t, s, 0)
@@ -248,41 +247,46 @@ class _Replay:
             raise _Differs(Difference(day, -1, f"{kind} {n} of all days", state, recorded))
         self.values += 1
 
-    def _keep_contracts(self, day: int, first: int, page: Mapping[str, Any]) -> None:
-        """Notes the contracts signed today, as the engine holds them."""
+    def _keep_contracts(self, day: int, page: Mapping[str, Any]) -> None:
+        """Notes the contracts signed today, as the engine holds them, in the order in which their negotiations ended.
+
+        The engine has compared that order with the recorded one (`talks.compare_end`).
+        """
         created = {(thread[0], thread[1]): n for n, thread in enumerate(page["threads"])}
-        found = {}
-        for number, i, delivery, quantity, price in self._queued(day):
-            if number >= first:
-                buyer, seller, product = (int(x) for x in self.t.thread[0, i, :3])
-                thread = created[(buyer, seller)]
-                found[number] = [product, seller, buyer, quantity, delivery, price, day, day, -1, -1, 0, thread]
-        self.contracts += [found[number] for number in sorted(found)]
+        n_threads, before = self.s.contract.shape[2], self.marks[day - 1][1] if day else 0
+        ends = self.tape.ends[before : self.marks[day][1]]
+        rank = {i: n for n, i in enumerate(ends[ends[:, 2] == AGREED, 0].tolist())}
+        signed = [waiting for waiting in self._queued(day) if waiting[0] // n_threads == day % self.ring]
+        for c, i, delivery, quantity, price in sorted(signed, key=lambda waiting: rank[waiting[1]]):
+            buyer, seller, product = (int(x) for x in self.t.thread[0, i, :3])
+            self.numbers[c] = len(self.contracts)
+            thread = created[(buyer, seller)]
+            self.contracts.append([product, seller, buyer, quantity, delivery, price, day, day, -1, -1, 0, thread])
         span = slice(int(self.t.exogenous_day[0, day]), int(self.t.exogenous_day[0, day + 1]))
         for product, quantity, price, f in self.t.exogenous[0, span].tolist():
             seller, buyer = (-1, f) if product == 0 else (f, -2)
             self.contracts.append([product, seller, buyer, quantity, day, price, -1, day, -1, -1, 1, -1])
 
     def _queued(self, day: int) -> list[tuple[int, int, int, int, int]]:
-        """(number, thread, delivery day, items, price) of every contract that waits, by delivery day, as signed."""
+        """(place, thread, delivery day, items, price) of every contract that waits, by delivery day, as signed."""
         rows = []
         contracts = self.s.contract[0].reshape(-1, self.s.contract.shape[3])
         for d in range(self.ring):
             delivery = day + (d - day) % self.ring
             c = int(self.s.queue[0, d, at.HEAD])
             while c >= 0:
-                quantity, price, after, number = (int(x) for x in contracts[c])
-                rows.append((number, c % self.s.contract.shape[2], delivery, quantity, price))
+                quantity, price, after = (int(x) for x in contracts[c])
+                rows.append((c, c % self.s.contract.shape[2], delivery, quantity, price))
                 c = after
         return rows
 
     def _due(self, day: int) -> list[int]:
         """Numbers of the contracts that the engine will execute today, in its order."""
         bankrupt, numbers = self.s.factory[0, :, at.BANKRUPT], []
-        for number, i, delivery, _, _ in self._queued(day):
+        for c, i, delivery, _, _ in self._queued(day):
             buyer, seller = self.t.thread[0, i, at.BUYER], self.t.thread[0, i, at.SELLER]
             if delivery == day and not bankrupt[buyer] and not bankrupt[seller]:
-                numbers.append(number)
+                numbers.append(self.numbers[c])
         n_forced = int(self.t.exogenous_day[0, day + 1] - self.t.exogenous_day[0, day])
         numbers += range(len(self.contracts) - n_forced, len(self.contracts))
         for number in numbers:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from scml_marl_env.registry import config_of
+from scml_marl_env.vector import VectorEnv
 from scml_marl_env.world import bank as bank_module
 from scml_marl_env.world.bank import Bank, build_bank, cached_bank, main, open_bank, prepare
 from scml_marl_env.world.draw import draw
+from scml_marl_env.world.fast import columns as at
 from scml_marl_env.world.fast.tables import size_of, static_of, tables_of, write
 from scml_marl_env.world.scml_engine import ScmlEngine
 
@@ -62,11 +64,12 @@ def test_a_prepared_world_is_the_one_that_real_scml_plays(env_id, options, oppon
 def test_with_a_bank_real_scml_plays_the_world_that_the_seed_chooses(folder, opponents):
     config = with_bank(folder, opponents=opponents)
     bank, engine, rows = Bank(folder), ScmlEngine(config), set()
+    library = bank.library(config)
     for seed in range(12):
         engine.reset(seed)
         row = bank.row_of(seed)
-        assert engine.drawn.world_seed == bank.prepared(row).world_seed == 100 + row
-        assert same_tables(tables_of(static_of(engine.world)), bank.prepared(row).tables)
+        assert engine.drawn.world_seed == library.prepared(row).world_seed == 100 + row
+        assert same_tables(tables_of(static_of(engine.world)), library.prepared(row).tables)
         rows.add(row)
     engine.close()
     assert len(rows) > 3
@@ -91,30 +94,60 @@ def test_what_is_read_is_what_was_prepared(folder):
     bank = Bank(folder)
     assert len(bank) == 7
     for row in range(7):
-        read, fresh = bank.prepared(row), prepare(MINI, 100 + row)
+        read, fresh = bank.library(MINI).prepared(row), prepare(MINI, 100 + row)
         assert (read.world_seed, read.levels, read.defaults) == (fresh.world_seed, fresh.levels, fresh.defaults)
         assert all(a.dtype == b.dtype for a, b in zip(read.tables, fresh.tables, strict=True))
         assert same_tables(read.tables, fresh.tables)
     for row in (-1, 7):
         with pytest.raises(IndexError, match=r"worlds 0\.\.6"):
-            bank.prepared(row)
+            bank.library(MINI).prepared(row)
+
+
+def test_all_that_plays_in_a_process_shares_one_copy(folder):
+    """Of configs with the same room; and a fleet counts only its own memory."""
+    bank = open_bank(with_bank(folder))
+    assert bank.library(with_bank(folder)) is bank.library(with_bank(folder, opponents="greedy"))
+    assert bank.library(with_bank(folder, slots=9)) is not bank.library(with_bank(folder))
+    one, two = (VectorEnv(with_bank(folder, engine="fast"), 3, seed=1) for _ in range(2))
+    alone = VectorEnv(config_of("std-mini", factories_per_level=(2, 3), engine="fast"), 3, seed=1)
+    shared = one._worlds._fleet.tables
+    assert shared is two._worlds._fleet.tables and len(shared.world) == 7
+    assert alone.nbytes - one.nbytes == sum(array.nbytes for array in alone._worlds._fleet.tables)
+
+
+def test_saved_worlds_of_a_bank_go_on(folder):
+    """Where a world lies in memory is not part of what is saved."""
+    one, two = (VectorEnv(with_bank(folder, engine="fast"), 3, seed=seed) for seed in (1, 2))
+    rest = np.zeros(one.active.shape, int)
+    for env in (one, two):
+        env.reset()
+        for _ in range(15):
+            env.step(rest)
+    saved = one.state_dict()
+    saved["arrays"]["state.world"][:, at.ROW] = 1000
+    two.load_state_dict(saved)
+    for _ in range(60):
+        one.step(rest)
+        two.step(rest)
+        assert (one.observation == two.observation).all() and (one.reward == two.reward).all()
 
 
 def test_competitors_places_survive_the_file(tmp_path):
     config = config_of("oneshot-2025", days=10)
     bank = build_bank(config, tmp_path / "bank", 3, processes=1, show_progress=False)
     for row in range(3):
-        assert bank.prepared(row).defaults == prepare(config, row).defaults
-        assert None in bank.prepared(row).defaults
+        assert bank.library(config).prepared(row).defaults == prepare(config, row).defaults
+        assert None in bank.library(config).prepared(row).defaults
 
 
 def test_only_the_shards_that_are_asked_for_are_opened(folder, monkeypatch):
     opened, load = [], np.load
     monkeypatch.setattr(np, "load", lambda path, *args, **kwargs: opened.append(path.name) or load(path))
     bank = Bank(folder)
+    library = bank.library(MINI)
     assert opened == []
-    bank.prepared(4)
-    bank.prepared(3)
+    library.prepared(4)
+    library.prepared(3)
     assert opened == ["worlds-0001.npz"]
     draw(with_bank(folder), 1)  # real SCML needs the seed only
     assert opened == ["worlds-0001.npz"]
@@ -128,22 +161,22 @@ def test_a_bank_is_resumed_and_enlarged_without_drawing_a_world_twice(folder, mo
         return prepare(config, seed)
 
     monkeypatch.setattr(bank_module, "prepare", spy)
-    before = [Bank(folder).prepared(row) for row in range(7)]
+    before = [Bank(folder).library(MINI).prepared(row) for row in range(7)]
     build_bank(MINI, folder, 5, first_seed=100, processes=1, show_progress=False)
     assert drawn == [] and len(Bank(folder)) == 7
     (folder / "worlds-0001.npz").unlink()
     (folder / "worlds-0000.npz").write_bytes(b"PK torn")
     with pytest.raises(ValueError, match="missing or damaged"):
-        Bank(folder).prepared(4)
+        Bank(folder).library(MINI).prepared(4)
     with pytest.raises(ValueError, match="missing or damaged"):
-        Bank(folder).prepared(0)
+        Bank(folder).library(MINI).prepared(0)
     build_bank(MINI, folder, 8, first_seed=100, processes=1, show_progress=False)
     assert drawn == list(range(8)) and len(Bank(folder)) == 8  # the last shard was not full
     drawn.clear()
     build_bank(MINI, folder, 11, first_seed=100, processes=1, show_progress=False)
     assert drawn == [6, 7, 8, 9, 10]
     for row, one in enumerate(before):
-        assert same_tables(Bank(folder).prepared(row).tables, one.tables)
+        assert same_tables(Bank(folder).library(MINI).prepared(row).tables, one.tables)
 
 
 def test_an_interrupted_bank_says_so_and_goes_on(tmp_path, small_shards, monkeypatch):
@@ -254,5 +287,5 @@ def test_worker_processes_make_the_same_bank(tmp_path):
     one = build_bank(MINI, tmp_path / "one", 6, processes=1, show_progress=False)
     two = build_bank(MINI, tmp_path / "two", 6, processes=2)
     for row in range(6):
-        a, b = one.prepared(row), two.prepared(row)
+        a, b = one.library(MINI).prepared(row), two.library(MINI).prepared(row)
         assert a.defaults == b.defaults and all((x == y).all() for x, y in zip(a.tables, b.tables, strict=True))

@@ -202,7 +202,14 @@ def test_saved_worlds_of_another_version_are_refused():
     env = VectorEnv(config_of("oneshot-mini", engine="fast"), 2)
     env.reset(0)
     saved = env.state_dict()
-    saved["arrays"]["board.window"] = saved["arrays"]["board.window"][:-1]
-    with pytest.raises(ValueError, match=r"Another version .*board.window differs"):
-        env.load_state_dict(saved)
+    arrays = saved["arrays"]
+    without = {name: array for name, array in arrays.items() if name != "version"}
+    for changed, name in (
+        (arrays | {"board.window": arrays["board.window"][:-1]}, "board.window"),
+        (arrays | {"version": arrays["version"] - 1}, "version"),
+        (without, "version"),
+    ):
+        with pytest.raises(ValueError, match=rf"Another version .*{name} differs"):
+            env.load_state_dict(saved | {"arrays": changed})
+    env.load_state_dict(saved)
     env.close()

@@ -48,6 +48,7 @@ class Shadow:
         s, f, awi, world = self.state, agent.index, agent.awi, self.world
         assert awi.agent.id == self.ids[f]
         day = s.world[0, at.DAY] = awi.current_step
+        s.world[0, at.TODAY] = day % s.queue.shape[1]
         s.world[0, at.EXO_FIRST] = awi.exogenous_contract_summary[0][0]
         s.world[0, at.EXO_LAST] = awi.exogenous_contract_summary[-1][0]
         for product, issues in enumerate(world._current_issues):

@@ -21,6 +21,7 @@ from scml_marl_env.world.fast.columns import (
     ROW,
     SELLER,
     STOCK,
+    TODAY,
     State,
     Tables,
 )
@@ -47,9 +48,17 @@ def is_middle(t: Tables, s: State, e: int, f: int) -> bool:
 
 
 @inlined
+def place_of(t: Tables, s: State, e: int, day: int) -> int:
+    """Where a delivery day, today or less than H days later, lies in a ring of days: `day` modulo H, undivided."""
+    world = s.world[e]
+    place, ring = world[TODAY] + day - world[DAY], t.world[world[ROW], HORIZON] + 1
+    return place - ring if place >= ring else place
+
+
+@inlined
 def due(t: Tables, s: State, e: int, f: int, way: int, day: int) -> int:
     """Items that it buys (`way` DUE_IN) or sells (DUE_OUT) by contracts for `day`, today or later."""
-    return s.due[e, f, way, day % (t.world[s.world[e, ROW], HORIZON] + 1)]
+    return s.due[e, f, way, place_of(t, s, e, day)]
 
 
 @inlined

@@ -83,7 +83,7 @@ IS_FIRST = 6  # the window asks for first offers
 CONSERVING = 7
 EXO_FIRST = 8  # items that the system sells today, and buys
 EXO_LAST = 9
-N_SIGNED = 10  # contracts so far
+TODAY = 10  # DAY modulo H: where today lies in a ring of days
 MOVE = 11  # next one of the recorded moves (replay)
 END_OF_TALK = 12  # next one of the recorded ends
 FAULT = 13  # what did not agree with the recording, 0 if all did
@@ -159,7 +159,8 @@ COLLECTED, RESPONSE, QUANTITY, TIME, PRICE, WAITS = range(6)  # within a side; T
 NO_ANSWER, END, ACCEPT, OFFER = range(4)
 N_STATE_THREAD = SIDE + 2 * SIDE_SIZE
 # Columns of `State.contract`, which a contract leaves when it is due.
-CONTRACT_QUANTITY, CONTRACT_PRICE, CONTRACT_NEXT, CONTRACT_NUMBER = range(4)
+CONTRACT_QUANTITY, CONTRACT_PRICE, CONTRACT_NEXT = range(3)
+N_CONTRACT = 3
 HEAD, TAIL = range(2)
 # Columns of `State.ledger`, by factory: sums over the finished days.
 LEDGER_DAYS, LEDGER_SHORT, LEDGER_NEGOTIATED, LEDGER_EXOGENOUS, LEDGER_MONEY, LEDGER_BANKRUPTCY = range(6)
@@ -169,7 +170,7 @@ DIARY = (
     "profit", "balance", "stock", "shortfall", "penalty", "storage", "disposal", "unused", "produced", "bankrupt",
     "breach_level", "bought", "bought_cost", "sold", "sold_revenue", "negotiated", "exogenous", "money", "bankruptcy",
 )  # fmt: skip
-N_AGENT = 16  # numbers that a scripted agent keeps
+N_AGENT = 10  # numbers that a scripted agent keeps
 N_SCRATCH = 12
 N_PARTNER = 2  # numbers that it keeps of each partner
 
@@ -186,13 +187,13 @@ class State(NamedTuple):
     due: np.ndarray  # int32 (E, F, 2, H), items by delivery day (modulo H), void ones included, as the AWI counts
     thread: np.ndarray  # int32 (E, R, N_STATE_THREAD)
     running: np.ndarray  # int32 (E, R), the threads of today's pass, in order of creation
-    contract: np.ndarray  # int32 (E, H, R, 4), by day of signing (modulo H) and thread
+    contract: np.ndarray  # int32 (E, H, R, N_CONTRACT), by day of signing (modulo H) and thread
     queue: np.ndarray  # int32 (E, H, 2), first and last contract of each delivery day (modulo H), -1 if none
     agent: np.ndarray  # float64 (E, F, N_AGENT)
     partner: np.ndarray  # float64 (E, F, K, N_PARTNER)
     ledger: np.ndarray  # int64 (E, F, N_LEDGER)
     answer: np.ndarray  # int64 (E, K, 4), by slot: operation of actions.py, quantity, lead time, price
-    scratch: np.ndarray  # int64 (E, N_SCRATCH, max(K, H) + 1), for kernels that need a list for a moment
+    scratch: np.ndarray  # int32 (E, N_SCRATCH, max(K, H) + 1), for kernels that need a list for a moment
     diary: np.ndarray  # float64 (E, T, F, len(DIARY)), T = 0 where no days are kept
 
 
@@ -211,12 +212,12 @@ def empty_state(n_worlds: int, tables: Tables, n_diary_days: int = 0) -> State:
         np.zeros((e, f, 2, h), np.int32),
         np.zeros((e, r, N_STATE_THREAD), np.int32),
         np.zeros((e, r), np.int32),
-        np.zeros((e, h, r, 4), np.int32),
+        np.zeros((e, h, r, N_CONTRACT), np.int32),
         np.zeros((e, h, 2), np.int32),
         np.zeros((e, f, N_AGENT)),
         np.zeros((e, f, k, N_PARTNER)),
         np.zeros((e, f, N_LEDGER), np.int64),
         np.zeros((e, k, 4), np.int64),
-        np.zeros((e, N_SCRATCH, max(k, h) + 1), np.int64),
+        np.zeros((e, N_SCRATCH, max(k, h) + 1), np.int32),
         np.zeros((e, n_diary_days, f, len(DIARY))),
     )

@@ -63,7 +63,6 @@ from scml_marl_env.world.fast.columns import (
     N_FACTORIES,
     N_LISTED,
     N_PRODUCTS,
-    N_SIGNED,
     N_THREADS,
     PENALTIES_SCALE,
     PENALTY,
@@ -87,6 +86,7 @@ from scml_marl_env.world.fast.columns import (
     STORAGE,
     STORAGE_COST,
     TAIL,
+    TODAY,
     TRADING,
     TRADING_PRICE,
     UNUSED,
@@ -180,12 +180,12 @@ def execute(t: Tables, s: State, e: int) -> None:
     """
     world = s.world[e]
     s.price[e, :, ITEMS_TRADED] = 0
-    w, day, ring = world[ROW], world[DAY], t.world[world[ROW], HORIZON] + 1
+    w, day = world[ROW], world[DAY]
     for f in range(t.world[w, N_FACTORIES]):
         factory = s.factory[e, f]
         factory[BOUGHT] = factory[BOUGHT_COST] = factory[SOLD] = factory[SOLD_REVENUE] = 0
     contracts = s.contract[e].reshape(-1, s.contract.shape[3])
-    c = s.queue[e, day % ring, HEAD]
+    c = s.queue[e, world[TODAY], HEAD]
     while c >= 0:
         i = c % s.contract.shape[2]
         buyer, seller = s.factory[e, t.thread[w, i, BUYER]], s.factory[e, t.thread[w, i, SELLER]]
@@ -210,7 +210,6 @@ def execute(t: Tables, s: State, e: int) -> None:
         else:
             factory[SOLD] += quantity
             factory[SOLD_REVENUE] += quantity * price
-        world[N_SIGNED] += 1
 
 
 @lean
@@ -237,9 +236,9 @@ def update_prices(t: Tables, s: State, e: int) -> None:
 def collect_lots(t: Tables, s: State, e: int, f: int, buying: bool, quantity: np.ndarray, price: np.ndarray) -> int:
     """Writes the valid contracts of one side of a factory due today, in order of signing; returns how many."""
     world = s.world[e]
-    w, ring = world[ROW], t.world[world[ROW], HORIZON] + 1
+    w = world[ROW]
     contracts = s.contract[e].reshape(-1, s.contract.shape[3])
-    n, c = 0, s.queue[e, world[DAY] % ring, HEAD]
+    n, c = 0, s.queue[e, world[TODAY], HEAD]
     while c >= 0:
         i = c % s.contract.shape[2]
         buyer, seller = t.thread[w, i, BUYER], t.thread[w, i, SELLER]
@@ -270,12 +269,13 @@ def end_day(t: Tables, s: State, e: int) -> None:
             money[REPORTED_BREACH] = money[BREACH_SUM] / (day + 1)
             if day == 0:
                 money[FIRST_CASH] = balance
-        s.due[e, f, :, day % ring] = 0
+        s.due[e, f, :, world[TODAY]] = 0
         if s.diary.shape[1] > 0:
             s.diary[e, day, f, 9] = factory[BANKRUPT]
     update_prices(t, s, e)
-    s.queue[e, day % ring, HEAD] = s.queue[e, day % ring, TAIL] = -1
+    s.queue[e, world[TODAY], HEAD] = s.queue[e, world[TODAY], TAIL] = -1
     world[DAY] = day + 1
+    world[TODAY] = world[TODAY] + 1 if world[TODAY] + 1 < ring else 0
 
 
 @kernel

@@ -35,15 +35,17 @@ class Fleet:
     """E places in which worlds of one config are played.
 
     Attributes:
-        tables, state, view: the arrays of the fast engine. Row e * V + v of the view is team v of place e; the rows of
-            opponents that decide by a view follow the teams'.
+        tables: of the worlds: one for each place, or those of the bank, which are not the fleet's own.
+        state, view: what changes. Row e * V + v of the view is team v of place e; the rows of opponents that decide by
+            a view follow the teams'.
         arrays: handles of tables, state, view and tape, as kernels take them.
         n_views: V.
     """
 
     def __init__(self, config: EnvConfig, n_places: int, n_diary_days: int = 0) -> None:
         self.config = config
-        self.tables = tables_for(config, n_places)
+        self._library = None if config.bank is None else open_bank(config).library(config)
+        self.tables = tables_for(config, n_places) if self._library is None else self._library.tables
         self._casting = Casting(config)
         self.state = at.empty_state(n_places, self.tables, n_diary_days)
         members = opponents.pool(config.opponents, config.track, config.year)
@@ -51,9 +53,7 @@ class Fleet:
         needs_view = any(_has_view(policy) for policy in self._policies.values())
         self.n_views = config.n_controlled + (self.tables.factory.shape[1] if needs_view else 0)
         view = empty_view(n_places * self.n_views, config.n_slots, config.horizon + 1, config.history)
-        horizons = self.tables.world.copy()
-        self.tables, self.state, self.view = together(self.tables, self.state, view)
-        self.tables.world[:] = horizons
+        self.state, self.view = together(self.state, view)
         self.arrays = handle(self.tables), handle(self.state), handle(self.view), handle(no_tape())
 
     def networks(self) -> Networks | None:
@@ -70,13 +70,13 @@ class Fleet:
             seed: of the episode.
             in_seat: who decides for the controlled factories (`columns.POLICY`), None for decisions from outside.
         """
-        config = self.config
-        if config.bank is None:
+        config, row = self.config, e
+        if self._library is None:
             prepared = prepare(config, seed)
+            write(self.tables, row, prepared.tables)
         else:
-            bank = open_bank(config)
-            prepared = bank.prepared(bank.row_of(seed))
-        write(self.tables, e, prepared.tables)
+            row = self._library.bank.row_of(seed)
+            prepared = self._library.prepared(row)
         roles = self._casting.roles(prepared.levels, prepared.defaults, seed)
         policy = np.zeros(len(prepared.levels), np.int64)
         views = np.full(len(prepared.levels), -1, np.int64)
@@ -92,7 +92,7 @@ class Fleet:
         streams = np.array([stream_of(seed, f) for f in range(len(policy))], np.uint64)
         conserving = config.inventory == "conserving"
         tables, state, view, _ = self.arrays
-        begin(tables, state, view, e, e, policy, views, streams, conserving)
+        begin(tables, state, view, e, row, policy, views, streams, conserving)
         for f, path in enumerate(roles.agent_types):
             self.set_options(e, f, opponents.variant_of(path))
         return Cast(seed, prepared.levels, roles.agent_types, roles.controlled)

@@ -10,7 +10,6 @@ from scml_marl_env.checkpoints import load_checkpoint
 from scml_marl_env.config import EnvConfig
 from scml_marl_env.features import THREAD_FEATURES
 from scml_marl_env.handles import handle
-from scml_marl_env.layers.l1_counters import COUNTS
 from scml_marl_env.layers.l1_factory import N_COLUMNS, N_LEAD_ROWS
 from scml_marl_env.layout import Layout
 from scml_marl_env.policy import N_DRAWS, check_columns, config_of_policy
@@ -81,8 +80,6 @@ def _seats(arrays: tuple[Any, ...], layout: Layout, number: int, n_places: int, 
         priority=np.zeros(n_slots),
         settled=np.zeros(n_slots, np.int64),
         reason=np.zeros(n_slots, np.int64),
-        unsafe=np.zeros((2, 2, len(COUNTS)), np.int64),
-        answers=np.zeros((4, n_slots), np.int64),
         scratch_threads=np.zeros((n_slots, N_COLUMNS), np.int64),
         scratch_leads=np.zeros((N_LEAD_ROWS, layout.config.horizon + 1), np.int64),
         scratch_lots=np.zeros(4, np.int64),

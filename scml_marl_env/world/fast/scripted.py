@@ -84,7 +84,7 @@ def on_deal(t: Tables, s: State, e: int, f: int, slot: int, is_sale: bool, quant
         note_greedy_deal(s, e, f, slot, is_sale, price)
 
 
-@inlined
+@lean
 def decide(t: Tables, s: State, e: int, i: int, side: int) -> None:
     """Decides for one side of thread `i`, for an agent that is not sync.
 

@@ -11,7 +11,6 @@ from scml_marl_env import actions as grid
 from scml_marl_env import view as at
 from scml_marl_env.features import copy
 from scml_marl_env.kernels import inlined, lean, unlocked
-from scml_marl_env.layers.l1_counters import Answers
 from scml_marl_env.layers.l1_factory import NEW_LEAD, NEW_PRICE, NEW_QUANTITY, Scratch
 from scml_marl_env.view import FactoryView
 from scml_marl_env.windows import Answered, Columns, Rules, close_window_with, open_window_with
@@ -46,8 +45,6 @@ class Seats(NamedTuple):
     priority: np.ndarray  # float64 (K,), zeros
     settled: np.ndarray  # int64 (K,)
     reason: np.ndarray  # int64 (K,)
-    unsafe: np.ndarray  # int64 (2, 2, len(COUNTS))
-    answers: np.ndarray  # int64 (4, K)
     scratch_threads: np.ndarray  # see `l1_factory.Scratch`
     scratch_leads: np.ndarray
     scratch_lots: np.ndarray
@@ -94,16 +91,15 @@ def close_seats(seats: Seats, n_windows: int, actions: np.ndarray) -> None:
     s, view = seats.state, seats.views
     for i in range(actions.shape[0]):
         seats.chosen[seats.row[i]] = actions[i]
-    memory, scratch = seats.answers, scratch_of(seats)
+    scratch = scratch_of(seats)
     for j in range(n_windows):
         e, first, last = seats.place[j], seats.first[j], seats.first[j + 1]
         f, n = s.world[e, fast.WINDOW], last - first
         b = s.factory[e, f, fast.VIEW]
-        answered = Answered(seats.settled[:n], seats.reason[:n], seats.unsafe)
-        answers = Answers(memory[0, :n], memory[1, :n], memory[2, :n], memory[3, :n])
+        answered = Answered(seats.settled[:n], seats.reason[:n])
         close_window_with(
             view, b, seats.rules, seats.bounds[first:last], seats.chosen[first:last], seats.priority[:n], answered,
-            False, answers, scratch,
+            scratch,
         )  # fmt: skip
         say(s, e, answered.executed, scratch)
         give_answers(seats.tables, s, view, e, f)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from scml_marl_env.features import LIMIT as FEATURE_LIMIT
-from scml_marl_env.handles import flat
+from scml_marl_env.handles import fetch
 from scml_marl_env.kernels import inlined, lean
 from scml_marl_env.view import (
     ALIVE,
@@ -27,7 +27,6 @@ from scml_marl_env.view import (
     EXOGENOUS_OUT_REVENUE,
     FIRST_MOVER,
     HAS_OFFER,
-    HISTORY_COLUMNS,
     INITIAL_BALANCE,
     IS_BUY,
     LAST_LEAD,
@@ -83,6 +82,7 @@ from scml_marl_env.view import (
     FactoryView,
 )
 from scml_marl_env.world.fast import columns as at
+from scml_marl_env.world.fast.account import place_of
 from scml_marl_env.world.fast.columns import State, Tables
 from scml_marl_env.world.fast.day import fee
 
@@ -211,7 +211,7 @@ def _write_commitments(t: Tables, s: State, view: FactoryView, e: int, f: int, a
             signed[column, d] = signed[column, d + 1] if d + 1 < n_leads and not anew else 0
     view.ints[b, N_LOTS] = 0
     for d in range(ring if anew else 1):
-        c = s.queue[e, (day + d) % ring, at.HEAD]
+        c = s.queue[e, place_of(t, s, e, day + d), at.HEAD]
         while c >= 0:
             i = c % s.contract.shape[2]
             buyer, seller = t.thread[w, i, at.BUYER], t.thread[w, i, at.SELLER]
@@ -240,11 +240,25 @@ def side_of(t: Tables, w: int, f: int) -> int:
     return at.SIDE if t.factory[w, f, at.FIRST_MOVER] else at.SIDE + at.SIDE_SIZE
 
 
+@inlined
+def fetch_view(view: FactoryView, b: int) -> None:
+    """Asks the memory for what is read of a factory's view in every window."""
+    n = view.ints[b, N_SUPPLIERS] + view.ints[b, N_CONSUMERS]
+    fetch(view.flags[b])
+    fetch(view.threads[b, :n])
+    fetch(view.history[b, :n])
+    fetch(view.ints[b])
+    fetch(view.floats[b])
+    fetch(view.signed[b])
+    fetch(view.memory[b, :n])
+
+
 @lean
 def open_window(t: Tables, s: State, view: FactoryView, e: int, f: int) -> None:
     """Writes a window: the threads that wait for an answer of `f`, with the offers on the table (`AwiView.see`)."""
     w, b, first = s.world[e, at.ROW], s.factory[e, f, at.VIEW], s.world[e, at.IS_FIRST] == 1
     own = side_of(t, w, f)
+    fetch_view(view, b)
     for k in range(t.slot.shape[2]):
         i = t.slot[w, f, k]
         if i < 0:
@@ -266,7 +280,7 @@ def open_window(t: Tables, s: State, view: FactoryView, e: int, f: int) -> None:
         _remember(view, b, k, 0, thread[OFFER_LEAD], thread[OFFER_QUANTITY], thread[OFFER_PRICE])
 
 
-@lean
+@inlined
 def note_sent(view: FactoryView, b: int, k: int, quantity: int, lead: int, price: int) -> None:
     """Notes an offer that the factory now makes (`AwiView.sent`)."""
     thread = view.threads[b, k]
@@ -277,15 +291,12 @@ def note_sent(view: FactoryView, b: int, k: int, quantity: int, lead: int, price
 
 @lean
 def _remember(view: FactoryView, b: int, k: int, by_me: int, lead: int, quantity: int, price: int) -> None:
-    numbers, n_offers, width = flat(view.history[b, k]), view.history.shape[2], len(HISTORY_COLUMNS)
-    last = (n_offers - 1) * width
-    if last < 0:
+    thread, n_kept = view.threads[b, k], view.history.shape[2]
+    if n_kept == 0:
         return
-    for i in range(last):
-        numbers[i] = numbers[i + width]
-    numbers[last], numbers[last + 1], numbers[last + 2] = by_me, lead, quantity
-    numbers[last + 3], numbers[last + 4] = price, view.threads[b, k, ROUND]
-    view.threads[b, k, N_HISTORY] = min(view.threads[b, k, N_HISTORY] + 1, n_offers)
+    offer = view.history[b, k, thread[N_HISTORY] % n_kept]
+    offer[0], offer[1], offer[2], offer[3], offer[4] = by_me, lead, quantity, price, thread[ROUND]
+    thread[N_HISTORY] += 1
 
 
 @lean

@@ -66,6 +66,7 @@ CONCENTRATION_TODAY, CONCENTRATION_FUTURE = 0.25, 0.75
 NO_PRICE = -1  # stands for a price with a fraction: both are outside every agenda
 # Rows of `State.scratch`; the first five go by slot, the rest are lists.
 QUANTITIES, DAYS, PRICES, STATUS, PARTS, PARTNERS, SIDE_PARTNERS, SUPPLIES, SALES, LEADS = range(10)
+LEFT_SUPPLIES, LEFT_SALES = 10, 11  # the same while offers are accepted
 ABSENT, OPEN, ACCEPTED = range(3)  # values of STATUS
 UNNEEDED = -1  # in SUPPLIES and SALES: a day of which nothing is needed
 
@@ -165,8 +166,11 @@ def _spread_today(t: Tables, s: State, e: int, f: int, n: int) -> None:
 
 
 @inlined
-def _spread_future(t: Tables, s: State, e: int, f: int) -> None:
-    """`distribute_future_offers` over the OPEN slots without a quantity: writes their QUANTITIES, DAYS and PRICES."""
+def _spread_future(t: Tables, s: State, e: int, f: int, horizon: int) -> None:
+    """`distribute_future_offers` over the OPEN slots without a quantity: writes their QUANTITIES, DAYS and PRICES.
+
+    `horizon` is what `_future_needs` returned, -1 where it has not been asked since the last contract.
+    """
     w, today, n_slots = s.world[e, ROW], s.world[e, DAY], t.slot.shape[2]
     quantities, days, prices = s.scratch[e, QUANTITIES], s.scratch[e, DAYS], s.scratch[e, PRICES]
     status, parts, free, leads = s.scratch[e, STATUS], s.scratch[e, PARTS], s.scratch[e, PARTNERS], s.scratch[e, LEADS]
@@ -178,7 +182,8 @@ def _spread_future(t: Tables, s: State, e: int, f: int) -> None:
             n_consumers += k >= n_suppliers
     if n_free == 0:
         return
-    horizon = _future_needs(t, s, e, f)
+    if horizon < 0:
+        horizon = _future_needs(t, s, e, f)
     first_buy, first_sell = UNNEEDED, UNNEEDED
     for sells in range(2):
         needs, n = s.scratch[e, SALES] if sells else s.scratch[e, SUPPLIES], 0
@@ -214,15 +219,17 @@ def _spread_future(t: Tables, s: State, e: int, f: int) -> None:
 
 
 @inlined
-def _accept(t: Tables, s: State, e: int, f: int) -> None:
-    """The first half of `counter_all`: marks as ACCEPTED what is needed and has a good price.
+def _accept(t: Tables, s: State, e: int, f: int) -> int:
+    """The first half of `counter_all`: marks as ACCEPTED what is needed and has a good price. Returns `_future_needs`.
 
     Offers are looked at in the order in which they were collected, that of their numbers in COLLECTED. A need counts
     down only with what is accepted for its own day, so that needs of different days may be the same items.
     """
     w, today = s.world[e, ROW], s.world[e, DAY]
-    _future_needs(t, s, e, f)
-    supplies, sales, status = s.scratch[e, SUPPLIES], s.scratch[e, SALES], s.scratch[e, STATUS]
+    horizon = _future_needs(t, s, e, f)
+    supplies, sales, status = s.scratch[e, LEFT_SUPPLIES], s.scratch[e, LEFT_SALES], s.scratch[e, STATUS]
+    for lead in range(supplies.shape[0]):
+        supplies[lead], sales[lead] = s.scratch[e, SUPPLIES, lead], s.scratch[e, SALES, lead]
     supplies[0], sales[0] = needed_supplies(t, s, e, f), needed_sales(t, s, e, f)
     if is_middle(t, s, e, f):
         least = int(t.factory[w, f, LINES] * PRODUCTIVITY)
@@ -258,6 +265,7 @@ def _accept(t: Tables, s: State, e: int, f: int) -> None:
         if good:
             status[k] = ACCEPTED
             needs[lead] -= quantity
+    return horizon
 
 
 @inlined
@@ -294,7 +302,7 @@ def first_sync_random(t: Tables, s: State, e: int, f: int) -> None:
         s.scratch[e, PRICES, k] = s.agenda[e, level, LOW] if buys else s.agenda[e, level + 1, HIGH]
         s.scratch[e, DAYS, k] = s.world[e, DAY]
     _spread_today(t, s, e, f, n)
-    _spread_future(t, s, e, f)
+    _spread_future(t, s, e, f, -1)
     _write(t, s, e, f)
 
 
@@ -310,7 +318,7 @@ def counter_sync_random(t: Tables, s: State, e: int, f: int) -> None:
         if i >= 0 and s.thread[e, i, RUNNING]:
             own = SIDE if t.thread[w, i, FIRST] == f else SIDE + SIDE_SIZE
             status[k] = OPEN if s.thread[e, i, own + COLLECTED] else ABSENT
-    _accept(t, s, e, f)
+    horizon = _accept(t, s, e, f)
     for k in range(n_slots):
         if status[k] == OPEN:
             listed[n] = k
@@ -328,5 +336,5 @@ def counter_sync_random(t: Tables, s: State, e: int, f: int) -> None:
             else:
                 price = _sell_price(part, float(agenda[LOW]), float(agenda[HIGH]), False)
             s.scratch[e, PRICES, k], s.scratch[e, DAYS, k] = _whole_price(price), s.world[e, DAY]
-    _spread_future(t, s, e, f)
+    _spread_future(t, s, e, f, horizon)
     _write(t, s, e, f)

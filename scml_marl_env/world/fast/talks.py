@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scml_marl_env.kernels import lean
+from scml_marl_env.kernels import inlined, lean
 from scml_marl_env.view import FactoryView
 from scml_marl_env.world.fast import see
+from scml_marl_env.world.fast.account import place_of
 from scml_marl_env.world.fast.columns import (
     ACCEPT,
     BUYER,
     COLLECTED,
     CONTRACT_NEXT,
-    CONTRACT_NUMBER,
     CONTRACT_PRICE,
     CONTRACT_QUANTITY,
     DAY,
@@ -46,7 +46,6 @@ from scml_marl_env.world.fast.columns import (
     N_FACTORIES,
     N_LISTED,
     N_ROUNDS,
-    N_SIGNED,
     N_WAITS,
     NEXT,
     NO_ANSWER,
@@ -75,6 +74,7 @@ from scml_marl_env.world.fast.columns import (
     STEP,
     TAIL,
     TIME,
+    TODAY,
     VIEW,
     WAITS,
     WINDOW,
@@ -164,7 +164,7 @@ def step(t: Tables, s: State, view: FactoryView, tape: Tape, e: int, i: int) -> 
     return False
 
 
-@lean
+@inlined
 def is_legal(t: Tables, s: State, e: int, i: int, quantity: int, time: int, price: int) -> bool:
     """Whether an offer lies in today's agenda; any other one ends the negotiation."""
     w, day, product = s.world[e, ROW], s.world[e, DAY], t.thread[s.world[e, ROW], i, PRODUCT]
@@ -222,7 +222,7 @@ def ask(t: Tables, s: State, view: FactoryView, tape: Tape, e: int, i: int, side
     return answer
 
 
-@lean
+@inlined
 def close_window(t: Tables, s: State, e: int, f: int) -> None:
     """All threads of a sync agent are answered: nothing is collected any more, and what got no answer ends."""
     w = s.world[e, ROW]
@@ -291,12 +291,10 @@ def finish(t: Tables, s: State, view: FactoryView, tape: Tape, e: int, i: int, k
 def sign(t: Tables, s: State, e: int, i: int, quantity: int, time: int, price: int) -> None:
     """A contract joins the queue of its delivery day."""
     world, thread = s.world[e], t.thread[s.world[e, ROW], i]
-    ring = t.world[world[ROW], HORIZON] + 1
-    c, d = (world[DAY] % ring) * s.contract.shape[2] + i, time % ring
+    c, d = world[TODAY] * s.contract.shape[2] + i, place_of(t, s, e, time)
     contracts = s.contract[e].reshape(-1, s.contract.shape[3])
     contracts[c, CONTRACT_QUANTITY], contracts[c, CONTRACT_PRICE] = quantity, price
-    contracts[c, CONTRACT_NEXT], contracts[c, CONTRACT_NUMBER] = -1, world[N_SIGNED]
-    world[N_SIGNED] += 1
+    contracts[c, CONTRACT_NEXT] = -1
     if s.queue[e, d, HEAD] < 0:
         s.queue[e, d, HEAD] = c
     else:
