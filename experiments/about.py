@@ -36,15 +36,20 @@ def about(script: str, argv: Iterable[str] | None) -> dict[str, Any]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    changed = _git("status", "--porcelain", "-uno")
-    found["commit"] = (_git("rev-parse", "--short", "HEAD") or "unknown") + (", with changes" if changed else "")
+    found["commit"] = commit_of(Path(__file__).parent)
     found["date"] = datetime.now(UTC).isoformat(timespec="seconds")
     return found
 
 
-def _git(*arguments: str) -> str:
-    """What git says about this folder, nothing where there is no git or no repository."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+def commit_of(folder: Path) -> str:
+    """What is checked out in a folder, "unknown" if git does not know; and whether files differ from it."""
+    changed = _git(folder, "status", "--porcelain", "-uno")
+    return (_git(folder, "rev-parse", "--short", "HEAD") or "unknown") + (", with changes" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says about a folder, nothing where there is no git or no repository."""
+    command = ["git", "-C", str(folder.resolve()), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except FileNotFoundError:

@@ -138,24 +138,48 @@ def run_fast(env_id: str, bank: str, case: FastCase, seconds: float, seed: int) 
     return FastMeasure(decisions, cpu, wall, episodes, size, grown)
 
 
-def start_up(env_id: str, bank: str) -> dict[str, float]:
-    """Seconds of the first `make` and reset in a new process: without compiled code, with it, with it and a bank."""
-    code = (
-        "import time; t = time.perf_counter(); import scml_marl_env; "
-        "env = scml_marl_env.make({id!r}, engine='fast', bank={bank!r}); made = time.perf_counter() - t; "
-        "env.reset(seed=0); print(made, time.perf_counter() - t)"
-    )
+def start_up(
+    env_id: str, bank: str, tree: Path = _ROOT, clock: str = "perf_counter", only_cold: bool = False
+) -> dict[str, float]:
+    """Seconds of first calls in a new process: without compiled code, with it, with it and no bank.
+
+    From the import to the end of each call: of a `ThreadEnv`, and of a vector environment in a process and with a cache
+    of its own.
+
+    Args:
+        env_id, bank: what is made.
+        tree: checkout of this project that is started.
+        clock: of the module `time`.
+        only_cold: without compiled code only.
+    """
+    begin = f"from time import {clock} as now; t = now(); import numpy, scml_marl_env; "
+    programs = {
+        ("make", "make and reset", "and a step"): begin
+        + "env = scml_marl_env.make({id!r}, engine='fast', bank={bank!r}); made = now() - t; "
+        "env.reset(seed=0); begun = now() - t; env.step(dict.fromkeys(env.agents, 0)); "
+        "print(made, begun, now() - t)",
+        ("vector make, reset and step",): begin
+        + "env = scml_marl_env.make_vector({id!r}, 2, engine='fast', bank={bank!r}); env.reset(); "
+        "env.step(numpy.zeros(env.active.shape, int)); print(now() - t)",
+    }
     times = {}
-    with tempfile.TemporaryDirectory(prefix="scml-bench-cache-") as cache:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
-        for name, folder in (("cold", bank), ("warm", bank), ("warm, no bank", None)):
-            text = code.format(id=env_id, bank=folder)
-            run = subprocess.run(
-                [sys.executable, "-c", text], env=environment, cwd=_ROOT, capture_output=True, text=True, check=True
-            )
-            made, reset = (float(word) for word in run.stdout.split()[-2:])
-            times[f"{name}: make"], times[f"{name}: make and reset"] = made, reset
+    for names, code in programs.items():
+        with tempfile.TemporaryDirectory(prefix="scml-bench-cache-") as cache:
+            environment = environment_of(tree) | {"NUMBA_CACHE_DIR": cache}
+            for state, folder in (("cold", bank), ("warm", bank), ("warm, no bank", None))[: 1 if only_cold else None]:
+                text = code.format(id=env_id, bank=folder)
+                run = subprocess.run(
+                    [sys.executable, "-c", text], env=environment, cwd=tree, capture_output=True, text=True, check=True
+                )
+                seconds = map(float, run.stdout.split()[-len(names) :])
+                times |= {f"{state}: {name}": value for name, value in zip(names, seconds, strict=True)}
     return times
+
+
+def environment_of(tree: Path) -> dict[str, str]:
+    """Variables with which a process plays the package of a checkout, not the installed one."""
+    path = os.pathsep.join(str(tree.resolve() / part) for part in ("", "experiments"))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1"}
 
 
 def make_bank(env_id: str, n_worlds: int) -> str:

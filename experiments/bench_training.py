@@ -15,7 +15,7 @@ processors that are not Intel's is MKL without AVX-512) and by oneDNN (see algor
 batches. `--threads 2` lets torch, but not the compiled loops between its products, use two threads.
 `--benchmarl-python` adds BenchMARL's MAPPO on VMAS' simple_spread, `--jaxmarl-python` IPPO in JAX on JaxMARL's (3
 agents, 100 steps, as many worlds as give as many decisions an iteration as ours; same hidden layers, epochs and
-minibatches; one thread), each run by an interpreter that has it:
+minibatches; one thread), each run by an interpreter that has it, in turn with ours where `--rounds` is more than 1:
 
     python -m venv VENV && VENV/bin/pip install benchmarl==1.5.2 torch==2.13.0 vmas==1.5.2
     python -m venv VENV && VENV/bin/pip install jaxmarl==0.2.0 jax==0.10.2 optax
@@ -30,6 +30,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -77,6 +78,8 @@ class TrainingBenchConfig:
     """iterations that are measured"""
     warm_up: int = 2
     """iterations before them"""
+    rounds: int = 1
+    """times that ours and theirs are measured in turn, for machines whose speed wanders"""
     threads: int = 1
     """threads of torch"""
     seed: int = 0
@@ -114,17 +117,20 @@ def main(argv: list[str] | None = None) -> int:
     env = make_worlds(config)
     rows: list[dict[str, Any]] = []
     for hidden in dict.fromkeys(sizes(text) for text in config.hidden):
-        with console.status(f"{config.env}, {hidden}"):
-            found = measure(config, env, hidden)
+        found: list[dict[str, Any]] = []
+        for number in range(config.rounds):
+            with console.status(f"{config.env}, {hidden}, round {number + 1} of {config.rounds}"):
+                new = measure(config, env, hidden)
+                decisions = int(median(row["decisions"] for row in new))
+                for other in others(config):
+                    new += run_other(config, other, hidden, decisions)
+            found += [row | {"round": number} for row in new]
         rows += found
-        console.print(table(config, found))
-        decisions = int(median(row["decisions"] for row in found))
+        console.print(table(config, [row for row in found if row["case"] == "ours"]))
         for other in others(config):
-            with console.status(f"{other.title}, {hidden}"):
-                theirs = run_other(config, other, hidden, decisions)
-            rows += theirs
-            rate = median(row["decisions_per_cpu_second"] for row in theirs)
-            console.print(f"{other.title}, {name_of(hidden)}: {rate:,.0f} decisions / CPU s")
+            rates = sorted(row["decisions_per_cpu_second"] for row in found if row["case"] == other.case)
+            spread = f"{median(rates):,.0f} ({rates[0]:,.0f} .. {rates[-1]:,.0f})"
+            console.print(f"{other.title}, {name_of(hidden)}: {spread} decisions / CPU s", highlight=False)
     env.close()
     write(config, machine, rows)
     console.print(f"written to {config.out / 'bench_training.json'} and bench_training.csv")
@@ -255,11 +261,11 @@ def run_other(
     """One row for each iteration of `decisions` decisions, or a few less."""
     settings = {"hidden": hidden, "decisions": decisions, "epochs": config.epochs, "minibatches": config.minibatches}
     settings |= {"repeats": config.repeats, "warm_up": config.warm_up, "seed": config.seed}
-    path = (config.out / f"{other.case}.json").absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    command = [other.python, HERE / f"bench_training_{other.case}.py", "--out", path]
-    subprocess.run([*command, "--settings", json.dumps(settings)], check=True, stdout=sys.stderr)
-    rows = json.loads(path.read_text())
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "rows.json")
+        command = [other.python, HERE / f"bench_training_{other.case}.py", "--out", path]
+        subprocess.run([*command, "--settings", json.dumps(settings)], check=True, stdout=sys.stderr)
+        rows = json.loads(path.read_text())
     names = {"case": other.case, "env": other.env, "hidden": name_of(hidden)}
     return [
         names
@@ -270,21 +276,22 @@ def run_other(
 
 
 def table(config: TrainingBenchConfig, rows: list[dict[str, Any]]) -> Table:
-    """The repeats of one network, and their medians."""
+    """Medians of all repeats of one network, with their lowest and highest."""
     first = rows[0]
     title = f"MAPPO on {config.env}, {first['hidden']}: {config.n_worlds} worlds, {config.n_steps} steps, "
-    title += f"{config.epochs} epochs of {config.minibatches} minibatches, {config.threads} thread(s)"
+    title += (
+        f"{config.epochs} epochs of {config.minibatches} minibatches, {config.threads} thread(s), {len(rows)} repeats"
+    )
     shown = Table(title=title, title_justify="left", title_style="bold")
     shown.add_column("")
-    for row in rows:
-        shown.add_column(f"{row['repeat'] + 1}", justify="right")
-    shown.add_column("median", justify="right", style="bold")
+    for column in ("median", "lowest", "highest"):
+        shown.add_column(column, justify="right", style="bold" if column == "median" else "")
     for key in first:
-        if isinstance(first[key], str) or key == "repeat":
+        if isinstance(first[key], str) or key in ("repeat", "round"):
             continue
-        values = [row[key] for row in rows] + [median(row[key] for row in rows)]
+        values = [row[key] for row in rows]
         style = ".1%" if key.startswith(("share", "ratio")) else ",.0f" if max(values) >= 1000 else ".4g"
-        shown.add_row(key.replace("_", " "), *(format(value, style) for value in values))
+        shown.add_row(key.replace("_", " "), *(format(f(values), style) for f in (median, min, max)))
     return shown
 
 

@@ -3,13 +3,15 @@
 Runs in its own virtual environment, never in ours: `bench_training.py` starts it and reads the JSON. JaxMARL's package
 brings environments and not its baselines, so the learner is written here in their manner: rollout, advantages and all
 gradient steps are one compiled function, parameters are shared by the agents, actor and critic have layers of their
-own. CPU seconds are those of all threads of XLA.
+own. XLA starts more threads than its flags say, so the process keeps to one core where the system lets it.
 """
 
 import os
 import time
 
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import jax
 import jax.numpy as jnp
