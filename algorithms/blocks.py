@@ -18,7 +18,7 @@ from algorithms.heads import FIRST_OFFER, FactoredHead
 from algorithms.losses import clipped_objective, likelihood, squared_error
 from algorithms.networks import Actor, Critic
 
-BLOCK = 2048  # rows: 64 activations of them fill half a megabyte
+BLOCK = 4096  # rows: 64 activations of them fill a megabyte
 CHUNK = 65536  # rows that are masked or judged at once elsewhere: bounds memory, changes nothing
 
 
@@ -189,22 +189,16 @@ class BlockedActor:
         return torch.from_numpy(sums / len(rows)).float()
 
     def _minibatch(self, batch: PolicyRows, i: Tensor, old: np.ndarray, gain: np.ndarray) -> tuple:
-        order = np.sort(i.numpy())  # memory is read in its order
         rows, legal, action = (array.numpy() for array in (batch.rows, batch.legal, batch.action))
-        return kernels.minibatch(order, rows, legal, action, old, gain, self.head.n_quantities, self.head.n_prices)
+        return kernels.minibatch(i.numpy(), rows, legal, action, old, gain, self.head.n_quantities, self.head.n_prices)
 
     def _blocks(self, batch: PolicyRows, rows: np.ndarray, n_offers: int) -> Iterator[tuple[slice, Tensor, int]]:
         """Cuts a minibatch: which of its rows, their scaled observations, how many of them (the first) are offers.
 
         The observations are gone when the next block is asked for.
         """
-        source = batch.observation.flatten(0, 1)
-        room = torch.empty(min(BLOCK, len(rows)), source.shape[1])
-        for start in range(0, len(rows), BLOCK):
-            part = slice(start, min(start + BLOCK, len(rows)))
-            which = torch.from_numpy(rows[part])
-            x = self.actor.scale(torch.index_select(source, 0, which, out=room[: len(which)]))
-            yield part, x, min(max(n_offers - start, 0), len(x))
+        for part, x in gathered(batch.observation.flatten(0, 1), torch.from_numpy(rows)):
+            yield part, self.actor.scale(x), min(max(n_offers - part.start, 0), len(x))
 
     def _forward(self, features: Tensor, k: int, legal: np.ndarray, choice: np.ndarray) -> "HeadPass":
         """Passes a block through the head; its first `k` rows are offers."""
@@ -288,9 +282,8 @@ class BlockedCritic:
         """As `AutogradCritic.backward`."""
         zero_gradients(self.critic)
         layer, loss, n = self.critic.value, 0.0, len(j)
-        for start in range(0, n, BLOCK):
-            part = slice(start, min(start + BLOCK, n))
-            outputs = self.torso.forward(self.critic.scale(source.index_select(0, j[part])))
+        for part, x in gathered(source, j):
+            outputs = self.torso.forward(self.critic.scale(x))
             value = linear(outputs[-1], layer.weight, layer.bias).squeeze(-1)
             slope = torch.empty_like(value)
             arrays = (value.numpy(), old[part].numpy(), target[part].numpy())
@@ -299,6 +292,14 @@ class BlockedCritic:
             grad(layer.bias).add_(slope.sum())
             self.torso.backward(torch.outer(slope, layer.weight[0]), outputs)
         return torch.tensor(loss / n)
+
+
+def gathered(source: Tensor, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Cuts `rows` int64 (n,) of float32 (B, D) into blocks: which, and their rows until the next is asked for."""
+    room = torch.empty(min(BLOCK, len(rows)), source.shape[1])
+    for start in range(0, len(rows), BLOCK):
+        part = slice(start, min(start + BLOCK, len(rows)))
+        yield part, torch.index_select(source, 0, rows[part], out=room[: part.stop - start])
 
 
 def actor_side(actor: Actor, blocked: bool) -> AutogradActor | BlockedActor:

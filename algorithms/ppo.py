@@ -304,9 +304,10 @@ class PPO(ABC):
         """Returns (T, E, units, K) from (T, E, N)."""
         return array.reshape(*array.shape[:2], -1, self.agents_per_value)
 
-    def _shuffle(self, n: int) -> tuple[Tensor, ...]:
-        order = torch.randperm(n, generator=self.shuffler).to(self.device)
-        return order.tensor_split(self.config.minibatches)
+    def _shuffle(self, n: int) -> list[Tensor]:
+        """Deals 0 .. n-1 to minibatches, each in ascending order, so that memory is read in its own."""
+        dealt = torch.randperm(n, generator=self.shuffler).tensor_split(self.config.minibatches)
+        return [self._device(np.sort(part.numpy())) for part in dealt]
 
     def _update_scales(self, decisions: Decisions, only_critic: bool) -> None:
         """Takes the rollout into the running statistics; after learning, so that they were constant meanwhile."""
