@@ -37,13 +37,14 @@ KEPT = []
 class Recorded(MyAgent):
     def open_book(self):
         book = super().open_book()
-        act, mine, seed = self.policy.act, [], self.rng.bit_generator.seed_seq.entropy
+        act, mine, played, seed = self.policy.act, [], self.rng, self.rng.bit_generator.seed_seq.entropy
         KEPT.append((seed, mine))
         class Listener:
             config, observation_names = self.policy.config, self.policy.observation_names
             def act(self, observation, bounds, rng, greedy=False):
                 actions = act(observation, bounds, rng, greedy)
-                mine.append((observation.copy(), bounds.copy(), actions))
+                if rng is played:  # not the rehearsal
+                    mine.append((observation.copy(), bounds.copy(), actions))
                 return actions
         self.policy = Listener()
         return book
