@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from algorithms import kernels
-from algorithms.dense import add_product, linear, product
+from algorithms.dense import add_product, linear, product, round_up
 from algorithms.heads import FIRST_OFFER, FactoredHead
 from algorithms.losses import clipped_objective, likelihood, squared_error
 from algorithms.networks import Actor, Critic
 
 BLOCK = 4096  # rows: 64 activations of them fill a megabyte
+STEP = 256  # rows: products have multiples of it, where few shapes are faster than many
 CHUNK = 65536  # rows that are masked or judged at once elsewhere: bounds memory, changes nothing
 
 
@@ -182,7 +183,7 @@ class BlockedActor:
             else:
                 loss = kernels.policy_loss(forward.log_prob, old[part], gain[part], clip, 1 / len(rows), by_log_prob)
             sums += (loss[0], forward.entropy.sum(dtype=np.float64), loss[1], loss[2])
-            self.torso.backward(self._backward(forward, choice[:, part], by_log_prob, -bonus / len(rows)), outputs)
+            self.torso.backward(self._backward(forward, by_log_prob, -bonus / len(rows)), outputs)
         if not n_offers:  # as autograd leaves what it did not touch: Adam then keeps its hands off
             for unused in list(self.head.children())[1:]:
                 unused.zero_grad()
@@ -193,44 +194,43 @@ class BlockedActor:
         return kernels.minibatch(i.numpy(), rows, legal, action, old, gain, self.head.n_quantities, self.head.n_prices)
 
     def _blocks(self, batch: PolicyRows, rows: np.ndarray, n_offers: int) -> Iterator[tuple[slice, Tensor, int]]:
-        """Cuts a minibatch: which of its rows, their scaled observations, how many of them (the first) are offers.
-
-        The observations are gone when the next block is asked for.
-        """
+        """Cuts a minibatch as `gathered` does: which decisions, scaled observations, and how many, the first, offer."""
         for part, x in gathered(batch.observation.flatten(0, 1), torch.from_numpy(rows)):
-            yield part, self.actor.scale(x), min(max(n_offers - part.start, 0), len(x))
+            yield part, self.actor.scale(x), min(max(n_offers - part.start, 0), part.stop - part.start)
 
     def _forward(self, features: Tensor, k: int, legal: np.ndarray, choice: np.ndarray) -> "HeadPass":
-        """Passes a block through the head; its first `k` rows are offers."""
-        head = self.head
-        inputs = [features]
-        layers = [head.operation]
+        """Passes a block through the head; of its n = choice.shape[1] decisions the first `k` are offers."""
+        head, n = self.head, choice.shape[1]
+        inputs, layers, choices = [features], [head.operation], [choice[0]]
         if k:
-            given_lead, given_price = torch.empty_like(features[:k]), torch.empty_like(features[:k])
-            kernels.given(features.numpy(), head.lead_embedding.weight.numpy(), choice[1], given_lead.numpy())
-            kernels.given(given_lead.numpy(), head.price_embedding.weight.numpy(), choice[2], given_price.numpy())
-            inputs += [features[:k], given_lead, given_price]
+            x = features[: min(round_up(k, STEP), len(features))]
+            given_lead, given_price = torch.empty_like(x), torch.empty_like(x)
+            choices += [choice[f, :k] for f in (1, 2, 3)]
+            kernels.given(x.numpy(), head.lead_embedding.weight.numpy(), choices[1], given_lead.numpy())
+            kernels.given(given_lead.numpy(), head.price_embedding.weight.numpy(), choices[2], given_price.numpy())
+            inputs += [x, given_lead, given_price]
             layers += [head.lead, head.price, head.quantity]
-        log_prob, entropy = np.zeros(len(features), np.float32), np.zeros(len(features), np.float32)
+        log_prob, entropy = np.zeros(n, np.float32), np.zeros(n, np.float32)
         slopes, means, probabilities = [], [], []
         for f, (x, layer) in enumerate(zip(inputs, layers, strict=True)):
-            logits = linear(layer.weight, x).numpy()  # (C, n), see kernels
-            probability, mean = np.empty_like(logits), np.empty(len(x), np.float32)
-            kernels.categorical(logits, layer.bias.numpy(), legal[f], choice[f], probability, mean, log_prob, entropy)
+            logits = linear(layer.weight, x).numpy()  # (C, >= n), see kernels
+            probability, mean = np.empty_like(logits), np.empty(n, np.float32)
+            parts = (legal[f], choices[f], probability, mean, log_prob, entropy)
+            kernels.categorical(logits, layer.bias.numpy(), *parts)
             slopes.append(logits)
             probabilities.append(probability)
             means.append(mean)
-        return HeadPass(inputs, layers, slopes, probabilities, means, log_prob, entropy)
+        return HeadPass(inputs, layers, choices, slopes, probabilities, means, log_prob, entropy)
 
-    def _backward(self, forward: "HeadPass", choice: np.ndarray, by_log_prob: np.ndarray, by_entropy: float) -> Tensor:
-        """Adds to the head's gradients and returns that by the features, float32 (n, H)."""
+    def _backward(self, forward: "HeadPass", by_log_prob: np.ndarray, by_entropy: float) -> Tensor:
+        """Adds to the head's gradients and returns that by the features, float32 (>= n, H): 0 after the first n."""
         head, slopes = self.head, []
         for f, (x, layer) in enumerate(zip(forward.inputs, forward.layers, strict=True)):
             kernels.categorical_gradient(
                 forward.slopes[f],
                 forward.probabilities[f],
                 forward.means[f],
-                choice[f],
+                forward.choices[f],
                 by_log_prob,
                 np.float32(by_entropy),
                 grad(layer.bias).numpy(),
@@ -248,8 +248,8 @@ class BlockedActor:
             leads, prices = (
                 grad(embedding.weight).numpy() for embedding in (head.lead_embedding, head.price_embedding)
             )
-            kernels.given_gradient(by_given_price, given_price, choice[2], prices, by_given_lead)
-            kernels.given_gradient(by_given_lead, given_lead, choice[1], leads, by_offers.numpy())
+            kernels.given_gradient(by_given_price, given_price, forward.choices[2], prices, by_given_lead)
+            kernels.given_gradient(by_given_lead, given_lead, forward.choices[1], leads, by_offers.numpy())
         return by_features
 
 
@@ -257,13 +257,14 @@ class HeadPass(NamedTuple):
     """A block's way through a `FactoredHead`: of each factor that takes part, what went in and what came out.
 
     Attributes:
-        inputs: float32 (n, H), and three times (k, H).  layers: of logits.
-        slopes: float32 (C, n) logits, overwritten by their gradients.  probabilities: (C, n).  means: (n,).
+        inputs: float32 (>= n, H), and three times (>= k, H).  layers: of logits.  choices: int64 (n,) and (k,).
+        slopes: float32 (C, >= n) logits, overwritten by their gradients.  probabilities: (C, >= n).  means: (n,).
         log_prob, entropy: float32 (n,), of all factors together.
     """
 
     inputs: list[Tensor]
     layers: list[nn.Linear]
+    choices: list[np.ndarray]
     slopes: list[np.ndarray]
     probabilities: list[np.ndarray]
     means: list[np.ndarray]
@@ -285,8 +286,8 @@ class BlockedCritic:
         for part, x in gathered(source, j):
             outputs = self.torso.forward(self.critic.scale(x))
             value = linear(outputs[-1], layer.weight, layer.bias).squeeze(-1)
-            slope = torch.empty_like(value)
-            arrays = (value.numpy(), old[part].numpy(), target[part].numpy())
+            slope = torch.zeros_like(value)
+            arrays = (value[: part.stop - part.start].numpy(), old[part].numpy(), target[part].numpy())
             loss += kernels.value_loss(*arrays, -1.0 if clip is None else clip, 1 / n, slope.numpy())
             grad(layer.weight).add_(slope @ outputs[-1])
             grad(layer.bias).add_(slope.sum())
@@ -295,11 +296,19 @@ class BlockedCritic:
 
 
 def gathered(source: Tensor, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Cuts `rows` int64 (n,) of float32 (B, D) into blocks: which, and their rows until the next is asked for."""
-    room = torch.empty(min(BLOCK, len(rows)), source.shape[1])
+    """Cuts `rows` int64 (n,) of float32 (B, D) into blocks.
+
+    Yields:
+        which of `rows`, and float32 (m, D), gone when the next block is asked for: these rows, and after them some
+        others where products should have more.
+    """
+    size = min(BLOCK, round_up(len(rows), STEP))
+    room, which = torch.empty(size, source.shape[1]), torch.zeros(size, dtype=torch.int64)
     for start in range(0, len(rows), BLOCK):
-        part = slice(start, min(start + BLOCK, len(rows)))
-        yield part, torch.index_select(source, 0, rows[part], out=room[: part.stop - start])
+        part = rows[start : start + BLOCK]
+        which[: len(part)] = part
+        m = min(round_up(len(part), STEP), size)
+        yield slice(start, start + len(part)), torch.index_select(source, 0, which[:m], out=room[:m])
 
 
 def actor_side(actor: Actor, blocked: bool) -> AutogradActor | BlockedActor:

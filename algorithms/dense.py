@@ -68,13 +68,18 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
         out.add_(product(a, b))
 
 
-def padded(rows: np.ndarray) -> Tensor:
-    """Returns indices int64 (n,) as a tensor; many are filled up to a multiple of 64 with repeats of the first.
+def round_up(n: int, step: int) -> int:
+    """Returns how many rows products of n rows should have: as many, or with oneDNN the next multiple of `step`.
 
-    oneDNN compiles code for every shape that it meets, so the number of rows should not be a new one each step.
+    oneDNN compiles code for every shape that it meets (a third of a millisecond), so it should meet few of them.
     """
-    if len(rows) < 512 or onednn() is None:
+    return n if onednn() is None else -(-n // step) * step
+
+
+def padded(rows: np.ndarray) -> Tensor:
+    """Returns indices int64 (n,) as a tensor; many are filled up with repeats of the first, see `round_up`."""
+    if len(rows) < 64:
         return torch.from_numpy(rows)
-    longer = np.full(-(-len(rows) // 64) * 64, rows[0])
+    longer = np.full(round_up(len(rows), 64), rows[0])
     longer[: len(rows)] = rows
     return torch.from_numpy(longer)

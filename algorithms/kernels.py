@@ -154,11 +154,11 @@ def categorical(logits, bias, bits, choice, probability, mean, log_prob, entropy
         log p(choice) = z_choice - log S        entropy = log S - mean
 
     Args:
-        logits: float32 (C, n), to which bias (C,) is yet to be added; replaced by z, and LOWEST where not legal.
-        bits, choice: int64 (>= n,).
-        probability, mean: float32 (C, n) and (n,), written for `categorical_gradient`.
+        logits: float32 (C, >= n), to which bias (C,) is yet to be added; replaced by z, and LOWEST where not legal.
+        bits, choice: int64 (n,).
+        probability, mean: float32 (C, >= n) and (>= n,), written for `categorical_gradient`.
     """
-    n_choices, n = logits.shape
+    n_choices, n = logits.shape[0], choice.size
     total, best, average = np.empty(TILE, f32), np.empty(TILE, f32), np.empty(TILE, f32)
     for start in range(0, n, TILE):
         m = min(TILE, n - start)
@@ -213,11 +213,11 @@ def _softmax(logits, bias, bits, start, exponential, first, total, best):
 def categorical_gradient(z, probability, mean, choice, by_log_prob, by_entropy, by_bias):
     """Replaces z by the gradient of the loss by the logits, from its gradients by log p (>= n,) and by the entropy.
 
-    Adds its sum over rows to `by_bias` (C,).
+    Adds its sum over rows to `by_bias` (C,). Columns of z (C, >= n) without a choice (n,) become 0.
 
     d log p(choice) / d logit_c = [c = choice] - p_c        d entropy / d logit_c = - p_c (z_c - mean)
     """
-    n_choices, n = z.shape
+    n_choices, n = z.shape[0], choice.size
     taken, sums = np.empty(TILE, np.int32), np.zeros((n_choices, TILE), f32)
     for start in range(0, n, TILE):
         m = min(TILE, n - start)
@@ -238,6 +238,8 @@ def categorical_gradient(z, probability, mean, choice, by_log_prob, by_entropy, 
                 total[i] += total[half + i]
             half //= 2
         by_bias[c] += total[0]
+        for i in range(n, z.shape[1]):
+            z[c, i] = ZERO
 
 
 @compiled
@@ -296,17 +298,18 @@ def value_loss(value, old_value, target, clip, weight, by_value) -> float:
 
 @compiled
 def given(features, embedding, choice, out):
-    """Writes out[i] = tanh(features[i] + embedding[choice[i]]), float32 (n, H), for as many rows as both have."""
-    for i in range(min(out.shape[0], choice.size)):
+    """Writes out[i] = tanh(features[i] + embedding[choice[i]]), float32 (>= n, H), and 0 beyond the n choices."""
+    for i in range(choice.size):
         row = embedding[choice[i]]
         for j in range(out.shape[1]):
             out[i, j] = tanh(features[i, j] + row[j])
+    out[choice.size :] = ZERO
 
 
 @compiled
 def given_gradient(gradient, out, choice, by_embedding, by_features):
-    """Adds, from the gradient by `given`'s output (n, H), those by its embedding and by its features (n, H)."""
-    for i in range(out.shape[0]):
+    """Adds, from the gradient by `given`'s output (>= n, H), those by its embedding and by its features (>= n, H)."""
+    for i in range(choice.size):
         row = by_embedding[choice[i]]
         for j in range(out.shape[1]):
             g = gradient[i, j] * (ONE - out[i, j] * out[i, j])

@@ -59,13 +59,27 @@ def actor_and_rows(seed, activation="tanh", grid=None, normalise=False, offers=T
     return actor, bounds, Rows(observation, rows, action, log_prob + 0.3 * torch.randn(n))
 
 
+def multiple(n, step):
+    return -(-n // step) * step
+
+
+@pytest.fixture(params=["as many rows", "multiples of 16"])
+def in_small_blocks(request, monkeypatch):
+    """Several blocks a minibatch, with the rows that they have or filled up; what was not written is not a number."""
+    monkeypatch.setattr(blocks, "BLOCK", 64)
+    monkeypatch.setattr(blocks, "STEP", 16)
+    monkeypatch.setattr(blocks, "round_up", multiple if request.param == "multiples of 16" else lambda n, step: n)
+    torch.use_deterministic_algorithms(True)  # fills new tensors
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 def gradients(module):
     return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("case", ["tanh", "relu", "normalised", "no offers", "compact"])
-def test_the_actors_gradients_and_numbers_are_those_of_autograd(case, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 64)  # several blocks, one of them with offers and others
+def test_the_actors_gradients_and_numbers_are_those_of_autograd(case, in_small_blocks):
     actor, bounds, rows = actor_and_rows(
         0,
         activation="relu" if case == "relu" else "tanh",
@@ -88,8 +102,7 @@ def test_the_actors_gradients_and_numbers_are_those_of_autograd(case, monkeypatc
 
 
 @pytest.mark.parametrize("offers", [True, False])
-def test_the_gradient_of_the_likelihood_and_log_p_are_those_of_autograd(offers, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 64)
+def test_the_gradient_of_the_likelihood_and_log_p_are_those_of_autograd(offers, in_small_blocks):
     actor, bounds, rows = actor_and_rows(5, offers=offers)
     i, weight, found = torch.randperm(300)[:250], torch.rand(300), []
     rows.log_prob = None  # nobody knows the experts'
@@ -106,8 +119,7 @@ def test_the_gradient_of_the_likelihood_and_log_p_are_those_of_autograd(offers, 
 
 
 @pytest.mark.parametrize("clip", [None, 0.2])
-def test_the_critics_gradients_are_those_of_autograd(clip, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 64)
+def test_the_critics_gradients_are_those_of_autograd(clip, in_small_blocks):
     torch.manual_seed(1)
     critic, source = Critic(7, (16, 8), "tanh", False), torch.randn(500, 7)
     j, old, target, found = torch.randperm(500)[:200], torch.randn(200), torch.randn(200), []
@@ -118,6 +130,28 @@ def test_the_critics_gradients_are_those_of_autograd(clip, monkeypatch):
     torch.testing.assert_close(fast, slow)
     for name, gradient in by_autograd.items():
         torch.testing.assert_close(in_blocks[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_products_meet_few_shapes_where_these_cost(monkeypatch):
+    monkeypatch.setattr(blocks, "round_up", multiple)
+    met = set()
+    for name in ("linear", "product", "add_product"):
+        done = getattr(blocks, name)
+        monkeypatch.setattr(
+            blocks, name, lambda *x, done=done, **more: (met.update(map(tuple, shapes(x))), done(*x, **more))[1]
+        )
+
+    def shapes(x):
+        return [one.shape for one in x if isinstance(one, Tensor) and one.dim() == 2]
+
+    actor, bounds, rows = actor_and_rows(2)
+    side, critic = blocks.BlockedActor(actor), blocks.BlockedCritic(Critic(9, (16, 12), "tanh", False))
+    rows.legal = side.legal(bounds, rows.action)
+    numbers = torch.zeros(300)
+    for n in (40, 111, 200, 256, 290):
+        side.backward(rows, torch.arange(n), numbers, 0.2, 0.05)
+        critic.backward(rows.observation.flatten(0, 1), torch.arange(n), numbers[:n], numbers[:n], None)
+    assert {n for shape in met for n in shape if n > 16} == {256, 512}
 
 
 def test_autograd_stands_in_where_blocks_do_not_know_the_network():
