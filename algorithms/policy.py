@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from algorithms.dense import padded
 from algorithms.interface import ActionGrid, VectorEnv
 from algorithms.networks import Actor
 from algorithms.rows import RowActor
@@ -55,8 +56,9 @@ class Policy:
             return torch.from_numpy(rng.random(n, dtype=np.float32)).to(device)
 
         with one_thread():
-            rows, limits = torch.from_numpy(observation).to(device), torch.from_numpy(bounds).to(device)
-            return self.actor.sample(rows, limits, uniform, greedy)[0].cpu().numpy()
+            rows = torch.from_numpy(observation).index_select(0, padded(np.arange(len(observation))))
+            limits = torch.from_numpy(bounds).to(device)
+            return self.actor.sample(rows.to(device), limits, uniform, greedy)[0].cpu().numpy()
 
     def act_rows(self, observation: np.ndarray, bounds: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Returns int64 (n,), each row's action from its own float32 (n, 4) numbers of [0, 1); see `rows.RowActor`.
