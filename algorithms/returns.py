@@ -64,7 +64,11 @@ def gae(trajectory: Trajectory, gamma: float, lam: float) -> np.ndarray:
     carried = np.zeros((n_worlds, n_agents))  # advantage of the next decision, as of step t + 1
     for t in range(n_steps - 1, -1, -1):
         for e in range(n_worlds):
+            eventful = False  # most steps of a world are inside a day
             for f in range(n_teams):
+                happens = (trajectory.reward[t, e, f] != 0) | (trajectory.elapsed[t, e, f] != 0)
+                eventful |= happens | trajectory.terminated[t, e, f] | trajectory.truncated[t, e, f]
+            for f in range(n_teams if eventful else 0):
                 reward, elapsed = float(trajectory.reward[t, e, f]), float(trajectory.elapsed[t, e, f])
                 discount = 1.0 if elapsed == 0 else gamma**elapsed
                 terminated, truncated = trajectory.terminated[t, e, f], trajectory.truncated[t, e, f]
