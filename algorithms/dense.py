@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from algorithms import kernels
+
 
 @cache
 def onednn() -> Any:
@@ -50,7 +52,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
     """
     operator = onednn()
     if operator is not None and len(x):
-        return operator(x, weight, bias, activation, [], "")
+        return operator(in_rows(x), weight, bias, activation, [], "")
     product = functional.linear(x, weight, bias)
     return product if activation == "none" else getattr(torch, f"{activation}_")(product)
 
@@ -66,6 +68,18 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
         out.addmm_(a, b)
     else:
         out.add_(product(a, b))
+
+
+def in_rows(a: Tensor) -> Tensor:
+    """Returns float32 (n, D) with its rows one after the other in memory, as oneDNN's operator has its first factor.
+
+    The operator would do so itself, by `Tensor.contiguous`, which takes twice as long where `a` is a transposed matrix.
+    """
+    if a.is_contiguous() or not a.t().is_contiguous():
+        return a
+    out = torch.empty(a.shape)
+    kernels.transpose(a.t().detach().numpy(), out.numpy())
+    return out
 
 
 def round_up(n: int, step: int) -> int:

@@ -77,6 +77,28 @@ def tanh(x):
 
 
 @compiled
+def transpose(x, out):
+    """Writes x (n, H) into out (H, n), a few numbers of a column at a time, as many as loops of fixed length take."""
+    n, n_columns = x.shape
+    start = 0
+    while n - start >= 32 and n > n_columns:  # rows that are far apart would share lines of the cache
+        for j in range(n_columns):
+            column = out[j, start : start + 32]
+            for i in range(32):
+                column[i] = x[start + i, j]
+        start += 32
+    while n - start >= 4:
+        for j in range(n_columns):
+            column = out[j, start : start + 4]
+            for i in range(4):
+                column[i] = x[start + i, j]
+        start += 4
+    for i in range(start, n):
+        for j in range(n_columns):
+            out[j, i] = x[i, j]
+
+
+@compiled
 def pack(mask: np.ndarray) -> np.ndarray:
     """Returns int64 (n,), bit c set where mask[i, c], from bool (n, C); C <= 63."""
     n, n_choices = mask.shape

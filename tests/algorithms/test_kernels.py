@@ -207,6 +207,16 @@ def test_products_are_right_on_either_processor(intel, activation, processor):
         assert dense.linear(x[:0], weight, bias).shape == (0, 20)
 
 
+@pytest.mark.parametrize("shape", [(0, 5), (3, 7), (37, 5), (100, 64), (64, 100), (70, 1)])
+def test_a_transpose_is_that_of_numpy(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    out = np.empty(shape[::-1], np.float32)
+    kernels.transpose(x, out)
+    assert (out == x.T).all()
+    for matrix in (torch.from_numpy(x), torch.from_numpy(x).t(), torch.from_numpy(x)[:, ::2]):
+        assert (dense.in_rows(matrix) == matrix).all()
+
+
 def test_padding_repeats_the_first_row():
     few, many = np.arange(60) + 7, np.arange(1000) + 7
     assert (dense.padded(few).numpy() == few).all()
