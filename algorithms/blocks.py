@@ -182,7 +182,7 @@ class BlockedActor:
                 loss = kernels.likelihood_loss(forward.log_prob, gain[part], 1 / len(rows), by_log_prob)
             else:
                 loss = kernels.policy_loss(forward.log_prob, old[part], gain[part], clip, 1 / len(rows), by_log_prob)
-            sums += (loss[0], forward.entropy.sum(dtype=np.float64), loss[1], loss[2])
+            sums += (loss[0], forward.entropy, loss[1], loss[2])
             self.torso.backward(self._backward(forward, by_log_prob, -bonus / len(rows)), outputs)
         if not n_offers:  # as autograd leaves what it did not touch: Adam then keeps its hands off
             for unused in list(self.head.children())[1:]:
@@ -210,13 +210,13 @@ class BlockedActor:
             kernels.given(given_lead.numpy(), head.price_embedding.weight.numpy(), choices[2], given_price.numpy())
             inputs += [x, given_lead, given_price]
             layers += [head.lead, head.price, head.quantity]
-        log_prob, entropy = np.zeros(n, np.float32), np.zeros(n, np.float32)
+        log_prob, entropy = np.zeros(n, np.float32), 0.0
         slopes, means, probabilities = [], [], []
         for f, (x, layer) in enumerate(zip(inputs, layers, strict=True)):
             logits = linear(layer.weight, x).numpy()  # (C, >= n), see kernels
             probability, mean = np.empty_like(logits), np.empty(n, np.float32)
-            parts = (legal[f], choices[f], probability, mean, log_prob, entropy)
-            kernels.categorical(logits, layer.bias.numpy(), *parts)
+            bias = layer.bias.numpy()
+            entropy += kernels.categorical(logits, bias, legal[f], choices[f], probability, mean, log_prob)
             slopes.append(logits)
             probabilities.append(probability)
             means.append(mean)
@@ -259,7 +259,7 @@ class HeadPass(NamedTuple):
     Attributes:
         inputs: float32 (>= n, H), and three times (>= k, H).  layers: of logits.  choices: int64 (n,) and (k,).
         slopes: float32 (C, >= n) logits, overwritten by their gradients.  probabilities: (C, >= n).  means: (n,).
-        log_prob, entropy: float32 (n,), of all factors together.
+        log_prob: float32 (n,), of all factors together.  entropy: their sum over rows and factors.
     """
 
     inputs: list[Tensor]
@@ -269,7 +269,7 @@ class HeadPass(NamedTuple):
     probabilities: list[np.ndarray]
     means: list[np.ndarray]
     log_prob: np.ndarray
-    entropy: np.ndarray
+    entropy: float
 
 
 class BlockedCritic:

@@ -168,8 +168,8 @@ def draw(
 
 
 @compiled
-def categorical(logits, bias, bits, choice, probability, mean, log_prob, entropy):
-    """Adds log p of each row's choice to `log_prob` and the entropy to `entropy`, both float32 (>= n,).
+def categorical(logits, bias, bits, choice, probability, mean, log_prob) -> float:
+    """Adds log p of each row's choice to `log_prob`, float32 (>= n,), and returns the sum of the entropies.
 
     With z = logit - max, S = sum of exp(z) over legal choices, mean = sum of p z:
 
@@ -180,7 +180,7 @@ def categorical(logits, bias, bits, choice, probability, mean, log_prob, entropy
         bits, choice: int64 (n,).
         probability, mean: float32 (C, >= n) and (>= n,), written for `categorical_gradient`.
     """
-    n_choices, n = logits.shape[0], choice.size
+    n_choices, n, entropy = logits.shape[0], choice.size, 0.0
     total, best, average = np.empty(TILE, f32), np.empty(TILE, f32), np.empty(TILE, f32)
     for start in range(0, n, TILE):
         m = min(TILE, n - start)
@@ -196,11 +196,12 @@ def categorical(logits, bias, bits, choice, probability, mean, log_prob, entropy
             best[i] = ONE / total[i]
             mean[start + i] = average[i] * best[i]
             log_prob[start + i] += logits[choice[start + i], start + i] - log_total
-            entropy[start + i] += log_total - average[i] * best[i]
+            entropy += log_total - average[i] * best[i]
         for c in range(n_choices):
             e = probability[c, start : start + m]
             for i in range(m):
                 e[i] *= best[i]
+    return entropy
 
 
 @inlined
