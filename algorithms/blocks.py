@@ -300,10 +300,10 @@ def gathered(source: Tensor, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
     Yields:
         which of `rows`, and float32 (m, D), gone when the next block is asked for: these rows, and after them some
-        others where products should have more.
+        others of `rows` where products should have more.
     """
     size = min(BLOCK, round_up(len(rows), STEP))
-    room, which = torch.empty(size, source.shape[1]), torch.zeros(size, dtype=torch.int64)
+    room, which = torch.empty(size, source.shape[1]), rows[:1].repeat(size)
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK]
         which[: len(part)] = part

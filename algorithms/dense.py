@@ -71,9 +71,9 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def in_rows(a: Tensor) -> Tensor:
-    """Returns float32 (n, D) with its rows one after the other in memory, as oneDNN's operator has its first factor.
+    """Returns float32 (n, D), with rows one after the other in memory if it was a whole matrix transposed.
 
-    The operator would do so itself, by `Tensor.contiguous`, which takes twice as long where `a` is a transposed matrix.
+    oneDNN's operator lays out its first factor so by itself, by `Tensor.contiguous`, which takes twice as long there.
     """
     if a.is_contiguous() or not a.t().is_contiguous():
         return a
@@ -92,8 +92,9 @@ def round_up(n: int, step: int) -> int:
 
 def padded(rows: np.ndarray) -> Tensor:
     """Returns indices int64 (n,) as a tensor; many are filled up with repeats of the first, see `round_up`."""
-    if len(rows) < 64:
+    n = round_up(len(rows), 64)
+    if len(rows) < 64 or n == len(rows):
         return torch.from_numpy(rows)
-    longer = np.full(round_up(len(rows), 64), rows[0])
+    longer = np.full(n, rows[0])
     longer[: len(rows)] = rows
     return torch.from_numpy(longer)

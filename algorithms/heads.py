@@ -187,7 +187,7 @@ class FactoredHead(nn.Module):
         return torch.from_numpy(action), torch.from_numpy(log_prob)
 
     def _given_compiled(self, features: Tensor, embedding: nn.Embedding, chosen: np.ndarray) -> Tensor:
-        out = torch.zeros_like(features)
+        out = torch.empty_like(features)
         kernels.given(features.numpy(), embedding.weight.detach().numpy(), chosen, out.numpy())
         return out
 

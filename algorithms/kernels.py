@@ -177,7 +177,7 @@ def categorical(logits, bias, bits, choice, probability, mean, log_prob) -> floa
 
     Args:
         logits: float32 (C, >= n), to which bias (C,) is yet to be added; replaced by z, and LOWEST where not legal.
-        bits, choice: int64 (n,).
+        bits: int64 (>= n,).  choice: int64 (n,).
         probability, mean: float32 (C, >= n) and (>= n,), written for `categorical_gradient`.
     """
     n_choices, n, entropy = logits.shape[0], choice.size, 0.0

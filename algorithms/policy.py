@@ -56,8 +56,10 @@ class Policy:
             return torch.from_numpy(rng.random(n, dtype=np.float32)).to(device)
 
         with one_thread():
-            rows = torch.from_numpy(observation).index_select(0, padded(np.arange(len(observation))))
-            limits = torch.from_numpy(bounds).to(device)
+            rows, limits = torch.from_numpy(observation), torch.from_numpy(bounds).to(device)
+            index = padded(np.arange(len(observation)))
+            if len(index) > len(rows):
+                rows = rows.index_select(0, index)
             return self.actor.sample(rows.to(device), limits, uniform, greedy)[0].cpu().numpy()
 
     def act_rows(self, observation: np.ndarray, bounds: np.ndarray, uniform: np.ndarray) -> np.ndarray:

@@ -103,9 +103,8 @@ def test_log_prob_entropy_and_their_gradients_are_those_of_autograd(n_choices):
     assert ours == pytest.approx(log_prob.detach().numpy(), rel=1e-6, abs=1e-6)
     assert disorder == pytest.approx(entropy.detach().numpy().sum(), rel=1e-6)
     again = logits.copy(), bias * 0, bits, choice, probability.copy(), mean.copy()
-    assert kernels.categorical(*again, ours) == pytest.approx(
-        disorder, rel=1e-6
-    )  # the same distribution: shifting logits does not change it
+    repeated = kernels.categorical(*again, ours)  # the same distribution: shifting logits does not change it
+    assert repeated == pytest.approx(disorder, rel=1e-6)
     assert ours == pytest.approx(2 * log_prob.detach().numpy(), rel=1e-6, abs=2e-6)
     by_bias = np.ones(n_choices, np.float32)
     kernels.categorical_gradient(logits, probability, mean, choice, by_log_prob, by_entropy, by_bias)
@@ -229,6 +228,7 @@ def test_a_transpose_is_that_of_numpy(shape):
     assert (out == x.T).all()
     for matrix in (torch.from_numpy(x), torch.from_numpy(x).t(), torch.from_numpy(x)[:, ::2]):
         assert (dense.in_rows(matrix) == matrix).all()
+    assert dense.in_rows(torch.from_numpy(x).t()).is_contiguous()
 
 
 def test_padding_repeats_the_first_row():
