@@ -308,7 +308,8 @@ def gathered(source: Tensor, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
         part = rows[start : start + BLOCK]
         which[: len(part)] = part
         m = min(round_up(len(part), STEP), size)
-        yield slice(start, start + len(part)), torch.index_select(source, 0, which[:m], out=room[:m])
+        kernels.gather(source.numpy(), which[:m].numpy(), room[:m].numpy())
+        yield slice(start, start + len(part)), room[:m]
 
 
 def actor_side(actor: Actor, blocked: bool) -> AutogradActor | BlockedActor:

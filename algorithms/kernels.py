@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 MAX_CHOICES = 63  # bits of a mask
 TILE = 256  # rows that are worked on at once: their choices stay in the L1 cache
+AHEAD, LINE = 16, 16  # rows between asking for memory and reading it; numbers in a line of the cache
 f32 = np.float32
 LOWEST = f32(-1e30)
 BELOW_ONE = f32(1 - 2**-24)
@@ -54,6 +57,23 @@ def _power_of_two(typing_context: Any, rounded: Any) -> Any:
         return builder.bitcast(bits, ir.FloatType())
 
     return types.float32(types.float32), generate
+
+
+@intrinsic
+def _prefetch(typing_context: Any, matrix: Any, row: Any, column: Any) -> Any:
+    """Asks for the memory around matrix[row, column], which will be read soon."""
+
+    def generate(context, builder, signature, arguments):
+        kind = signature.args[0]
+        array = make_array(kind)(context, builder, arguments[0])
+        place = cgutils.get_item_pointer(context, builder, kind, array, list(arguments[1:]), wraparound=False)
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], function)
+        builder.call(fetch, [builder.bitcast(place, byte), word(0), word(3), word(1)])  # to read, to keep, data
+        return context.get_dummy_value()
+
+    return types.void(matrix, row, column), generate
 
 
 @inlined
@@ -96,6 +116,19 @@ def transpose(x, out):
     for i in range(start, n):
         for j in range(n_columns):
             out[j, i] = x[i, j]
+
+
+@compiled
+def gather(source, rows, out):
+    """Writes rows int64 (n,) of float32 (B, D) into out (n, D); each is asked for long before it is read."""
+    n, n_columns = out.shape
+    for i in range(n):
+        coming = rows[min(i + AHEAD, n - 1)]
+        for j in range(0, n_columns, LINE):
+            _prefetch(source, coming, j)  # type: ignore[call-arg]
+        row, copy = source[rows[i]], out[i]
+        for j in range(n_columns):
+            copy[j] = row[j]
 
 
 @compiled

@@ -220,6 +220,18 @@ def test_products_are_right_on_either_processor(intel, activation, processor):
         assert dense.linear(x[:0], weight, bias).shape == (0, 20)
 
 
+@pytest.mark.parametrize("n", [0, 1, 40])
+def test_gathering_is_that_of_numpy(n):
+    rng = np.random.default_rng(0)
+    source, rows, out = (
+        rng.normal(size=(50, 19)).astype(np.float32),
+        rng.integers(50, size=n),
+        np.empty((n, 19), np.float32),
+    )
+    kernels.gather(source, rows, out)
+    assert (out == source[rows]).all()
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (3, 7), (37, 5), (100, 64), (64, 100), (70, 1)])
 def test_a_transpose_is_that_of_numpy(shape):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
